@@ -1,0 +1,193 @@
+//! Database in the stored version: how many partitions, on which class of storage, and how it goes.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// A Database is split into partitions; a storage plugin runs them on the storage that its class describes.
+#[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[kube(
+    group = "cloud.atomix.io",
+    version = "v1beta3",
+    kind = "Database",
+    plural = "databases",
+    shortname = "db",
+    category = "atomix",
+    namespaced,
+    status = "DatabaseStatus",
+    derive = "PartialEq",
+    scale(spec_replicas_path = ".spec.partitions", status_replicas_path = ".status.partitions"),
+    printcolumn(name = "Class", type_ = "string", json_path = ".spec.storageClass.name", description = "Storage class that the database asks for"),
+    printcolumn(name = "Partitions", type_ = "string", json_path = ".status.ready", description = "Partitions that are ready, of all partitions wanted"),
+    printcolumn(name = "Status", type_ = "string", json_path = ".status.phase", description = "Where the database stands, in a word"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1, description = "What the Ready condition says"),
+    validation = Rule::new("self.metadata.name.size() <= 47 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name must be at most 47 characters: lower case letters, digits and '-', starting with a letter and ending with a letter or digit (names of Services and StatefulSets are made from it)")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.partitionsPerCluster) == has(oldSelf.partitionsPerCluster) && (!has(self.partitionsPerCluster) || self.partitionsPerCluster == oldSelf.partitionsPerCluster)")
+    .message("partitionsPerCluster cannot be changed: it decides in which cluster each partition lives; create another database instead"))]
+pub struct DatabaseSpec {
+    /// How many partitions the database has in all (1 to 1024). Raising it adds partitions; lowering it removes the last ones
+    /// and keeps their volumes.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub partitions: i32,
+
+    /// How many partitions share one cluster of storage nodes (1 to 1024). Partition i lives in cluster ⌈i/partitionsPerCluster⌉
+    /// for ever, so it cannot be changed. Without it the class decides, and without that all partitions share one cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub partitions_per_cluster: Option<i32>,
+
+    /// The class of storage that the partitions are kept on.
+    pub storage_class: StorageClassRef,
+}
+
+/// Names a storage class: an object of a kind that a storage plugin brought.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageClassRef {
+    /// API group of the class: storage.cloud.atomix.io, which is the default.
+    #[serde(default = "storage_group")]
+    pub group: String,
+
+    /// API version of the class, e.g. v1beta1. Without it, any version that the plugin serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+
+    /// Kind of the class, e.g. RaftStorageClass. `kubectl get storageplugins` lists the kinds that plugins serve.
+    #[schemars(length(min = 1, max = 253))]
+    pub kind: String,
+
+    /// Namespace to look the class up in first. If it is not there, or with none given, the database's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+
+    /// Name of the class object.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// What the controller has decided for this database and how it goes.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Where the database stands in a word: Ready, Progressing, Degraded, or why it is none of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+
+    /// Ready partitions of all wanted, e.g. "2/3".
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<String>,
+
+    /// How many partitions exist.
+    #[serde(default)]
+    pub partitions: i32,
+
+    /// How many partitions are ready: a quorum, or what the storage calls so, of their members is.
+    #[serde(default)]
+    pub ready_partitions: i32,
+
+    /// How many clusters of storage nodes exist.
+    #[serde(default)]
+    pub clusters: i32,
+
+    /// How many clusters have all their partitions ready.
+    #[serde(default)]
+    pub ready_clusters: i32,
+
+    /// How many partitions share a cluster: decided once, when the database is first seen with its class.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partitions_per_cluster: Option<i32>,
+
+    /// The class object in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage_class: Option<ClassInUse>,
+
+    /// The plugin that planned what runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plugin: Option<PluginInUse>,
+
+    /// The plan that runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanInUse>,
+
+    /// All kinds ever written for this database, so that objects of a kind that a later plan leaves out are still removed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kinds: Vec<KindWritten>,
+
+    /// Ready: all partitions are. Progressing: something is on its way. Degraded: something needs a look.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// The class object that a database uses. It changes only when the database's reference is edited.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassInUse {
+    /// Kind of the class.
+    pub kind: String,
+    /// Namespace in which the class was found.
+    pub namespace: String,
+    /// Name of the class.
+    pub name: String,
+    /// The namespace that the reference named when the class was found (empty: the database's own), to see an edit of it.
+    #[serde(default)]
+    pub wanted_namespace: String,
+}
+
+/// The plugin revision that planned what runs.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PluginInUse {
+    /// Name of the plugin.
+    pub name: String,
+    /// Version that the plugin gives itself.
+    pub version: String,
+    /// SHA-256 of the plugin's bytes, in hexadecimal.
+    pub digest: String,
+}
+
+/// The plan that runs, and what the database and its class were when it was made.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanInUse {
+    /// Hash over all objects of the plan.
+    pub hash: String,
+    /// Generation of the database that it was made from.
+    pub generation: i64,
+    /// UID of the class that it was made from.
+    pub class_uid: String,
+    /// Generation of the class that it was made from.
+    pub class_generation: i64,
+}
+
+/// A kind of Kubernetes object that was written for a database.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct KindWritten {
+    /// API group; empty for the core group.
+    #[serde(default)]
+    pub group: String,
+    /// API version.
+    pub version: String,
+    /// Kind.
+    pub kind: String,
+    /// Plural, as in the API's paths.
+    pub plural: String,
+}
+
+fn one() -> i32 {
+    1
+}
+
+fn storage_group() -> String {
+    super::STORAGE_GROUP.to_owned()
+}

@@ -1,0 +1,4 @@
+//! The map.
+
+pub mod crd;
+pub mod wit;

@@ -1,0 +1,2 @@
+//! Every limit in one place, each with its reason. Knows no other room.
+
