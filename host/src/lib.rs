@@ -1,4 +1,5 @@
 //! The map.
 
+pub mod cli;
 pub mod crd;
 pub mod wit;

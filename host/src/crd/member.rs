@@ -15,10 +15,30 @@ use serde::{Deserialize, Serialize};
     namespaced,
     no_spec,
     derive = "PartialEq",
-    printcolumn(name = "Group", type_ = "string", json_path = ".properties.metadata.namespace", description = "Group that it is a member of"),
-    printcolumn(name = "Member", type_ = "string", json_path = ".properties.metadata.name", description = "Name within the group"),
-    printcolumn(name = "Service", type_ = "string", json_path = ".properties.service", description = "Host name that peers connect to"),
-    printcolumn(name = "Port", type_ = "string", json_path = ".properties.port", description = "Port that peers connect to"),
+    printcolumn(
+        name = "Group",
+        type_ = "string",
+        json_path = ".properties.metadata.namespace",
+        description = "Group that it is a member of"
+    ),
+    printcolumn(
+        name = "Member",
+        type_ = "string",
+        json_path = ".properties.metadata.name",
+        description = "Name within the group"
+    ),
+    printcolumn(
+        name = "Service",
+        type_ = "string",
+        json_path = ".properties.service",
+        description = "Host name that peers connect to"
+    ),
+    printcolumn(
+        name = "Port",
+        type_ = "string",
+        json_path = ".properties.port",
+        description = "Port that peers connect to"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 pub struct MemberFields {

@@ -15,12 +15,38 @@ use serde::{Deserialize, Serialize};
     namespaced,
     status = "PartitionStatus",
     derive = "PartialEq",
-    printcolumn(name = "Database", type_ = "string", json_path = ".metadata.labels.database", description = "Database that the partition belongs to"),
-    printcolumn(name = "ID", type_ = "integer", json_path = ".spec.partitionId", description = "Number of the partition, from 1"),
-    printcolumn(name = "Service", type_ = "string", json_path = ".spec.serviceName", description = "Service that clients of the partition connect to"),
-    printcolumn(name = "Ready", type_ = "boolean", json_path = ".status.ready", description = "Whether the partition answers"),
+    printcolumn(
+        name = "Database",
+        type_ = "string",
+        json_path = ".metadata.labels.database",
+        description = "Database that the partition belongs to"
+    ),
+    printcolumn(
+        name = "ID",
+        type_ = "integer",
+        json_path = ".spec.partitionId",
+        description = "Number of the partition, from 1"
+    ),
+    printcolumn(
+        name = "Service",
+        type_ = "string",
+        json_path = ".spec.serviceName",
+        description = "Service that clients of the partition connect to"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "boolean",
+        json_path = ".status.ready",
+        description = "Whether the partition answers"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message", priority = 1, description = "What the Ready condition says")
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1,
+        description = "What the Ready condition says"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct PartitionSpec {

@@ -16,14 +16,51 @@ use serde::{Deserialize, Serialize};
     namespaced,
     status = "StoragePluginStatus",
     derive = "PartialEq",
-    printcolumn(name = "Version", type_ = "string", json_path = ".status.version", description = "Version that serves"),
-    printcolumn(name = "Digest", type_ = "string", json_path = ".status.shortDigest", description = "Start of the SHA-256 of the bytes that serve"),
-    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Serving, Refused (an older revision may serve on), or Removed"),
-    printcolumn(name = "Classes", type_ = "integer", json_path = ".status.classes", description = "Class objects of the plugin's kinds"),
-    printcolumn(name = "Databases", type_ = "integer", json_path = ".status.databases", description = "Databases that use the plugin"),
+    printcolumn(
+        name = "Version",
+        type_ = "string",
+        json_path = ".status.version",
+        description = "Version that serves"
+    ),
+    printcolumn(
+        name = "Digest",
+        type_ = "string",
+        json_path = ".status.shortDigest",
+        description = "Start of the SHA-256 of the bytes that serve"
+    ),
+    printcolumn(
+        name = "Phase",
+        type_ = "string",
+        json_path = ".status.phase",
+        description = "Serving, Refused (an older revision may serve on), or Removed"
+    ),
+    printcolumn(
+        name = "Classes",
+        type_ = "integer",
+        json_path = ".status.classes",
+        description = "Class objects of the plugin's kinds"
+    ),
+    printcolumn(
+        name = "Databases",
+        type_ = "integer",
+        json_path = ".status.databases",
+        description = "Databases that use the plugin"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "Kinds", type_ = "string", json_path = ".status.kinds", priority = 1, description = "Class kinds that the plugin serves"),
-    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1, description = "What is wrong")
+    printcolumn(
+        name = "Kinds",
+        type_ = "string",
+        json_path = ".status.kinds",
+        priority = 1,
+        description = "Class kinds that the plugin serves"
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.message",
+        priority = 1,
+        description = "What is wrong"
+    )
 )]
 #[serde(rename_all = "camelCase")]
 pub struct StoragePluginSpec {}

@@ -1,0 +1,3 @@
+//! The commands: flags in, parts built, tasks joined.
+
+pub mod crds;
