@@ -2,3 +2,81 @@
 
 /// Longest value in the text of a difference, in characters: a log line stays readable when a whole list differs.
 pub const DIFFERENCE_CHARS_MAX: usize = 160;
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+// ---- What a plugin's bytes may be: compiling is not bounded by fuel, so its input is.
+
+/// Most bytes of a component: ten times what the larger guests in Rust take, and a fraction of a second to compile.
+pub const PLUGIN_BYTES_MAX: usize = 8 * MIB;
+/// Most bytes of a component once compressed: what the API server takes as a ConfigMap.
+pub const PLUGIN_PACKED_BYTES_MAX: usize = MIB;
+/// Most functions of a component: a guest in Rust has some hundreds, one that carries an interpreter some thousands.
+pub const PLUGIN_FUNCTIONS_MAX: usize = 20_000;
+/// Most bytes of one function: the compiler's work can grow faster than the function.
+pub const PLUGIN_FUNCTION_BYTES_MAX: usize = 256 * KIB;
+/// Most core modules within a component: one, and the small ones that adapters add.
+pub const PLUGIN_MODULES_MAX: usize = 8;
+
+// ---- What one call of a plugin may use.
+
+/// Most calls at a time, and slots in the pool of instances: more than the cores of a controller's pod; further calls wait.
+pub const CALLS_MAX: usize = 8;
+/// Most memory of one call: a plan of 1024 clusters of nine members takes about half of it.
+pub const CALL_MEMORY_BYTES_MAX: usize = 128 * MIB;
+/// Memory that stays mapped in a free slot, so that the next call meets no page fault: the heap of a common guest.
+pub const CALL_MEMORY_KEPT_BYTES: usize = 2 * MIB;
+/// Most elements of a guest's tables: one for each function that is called by pointer.
+pub const CALL_TABLE_ELEMENTS_MAX: usize = 20_000;
+/// Most bytes of a guest's native stack.
+pub const CALL_STACK_BYTES_MAX: usize = 512 * KIB;
+/// Fuel to say what the plugin is: ten times what a guest with a long schema uses. Loading is not to be slowed by one plugin.
+pub const DESCRIBE_FUEL: u64 = 50_000_000;
+/// Fuel to check a class's spec: a user waits for the answer.
+pub const VALIDATE_FUEL: u64 = 50_000_000;
+/// Fuel of every plan: a hundred times what a plan of 15 manifests uses; an endless loop ends within 15 ms.
+pub const PLAN_FUEL: u64 = 200_000_000;
+/// Fuel that each partition adds: ten times what a cluster of its own uses.
+pub const PLAN_FUEL_PER_PARTITION: u64 = 5_000_000;
+/// Fuel that each observed object adds: a plan may look at every one of them.
+pub const PLAN_FUEL_PER_OBSERVED: u64 = 500_000;
+
+// ---- What a plugin may say that it is.
+
+/// Most characters of a plugin's name: `atomix-plugin-<name>` stays a DNS label.
+pub const PLUGIN_NAME_CHARS_MAX: usize = 40;
+/// Most characters of a plugin's version: the value of a label.
+pub const PLUGIN_VERSION_CHARS_MAX: usize = 63;
+/// Most class kinds of a plugin; each is a definition in the cluster.
+pub const CLASS_KINDS_MAX: usize = 16;
+/// Most kinds that a plugin emits and watches together; each is a watch.
+pub const OBJECT_KINDS_MAX: usize = 32;
+/// Most versions, short names or columns of one class kind.
+pub const CLASS_KIND_LIST_MAX: usize = 16;
+/// Most pointers that are read of one kind.
+pub const POINTERS_MAX: usize = 64;
+/// Most characters of a pointer, a JSON path or another short text of a descriptor.
+pub const DESCRIPTOR_TEXT_CHARS_MAX: usize = 253;
+/// Most bytes of a class's schema: definitions must stay far under the API server's request limit.
+pub const SCHEMA_BYTES_MAX: usize = 256 * KIB;
+
+// ---- What a plan may hold.
+
+/// Most objects of a plan: eight for each of 1024 clusters.
+pub const PLAN_OBJECTS_MAX: usize = 8192;
+/// Most bytes of one manifest: under the API server's limit of a request, with room for what is stamped on.
+pub const PLAN_OBJECT_BYTES_MAX: usize = 512 * KIB;
+/// Most bytes of a whole plan, and of whatever else a call returns: twice what the largest database needs.
+pub const PLAN_BYTES_MAX: usize = 16 * MIB;
+/// Deepest nesting of a manifest: a pod template is about 12 deep.
+pub const JSON_DEPTH_MAX: usize = 32;
+/// Most characters of an object's name, as Kubernetes has it.
+pub const NAME_CHARS_MAX: usize = 253;
+/// Most characters of a logical id, a reason's code, or a field's path.
+pub const WORD_CHARS_MAX: usize = 253;
+/// Most characters of a message: what a condition's message may hold, with room for what is put around it.
+pub const MESSAGE_CHARS_MAX: usize = 4096;
+/// Most endpoints of one partition: the members of its cluster, and some.
+pub const ENDPOINTS_MAX: usize = 32;
+/// Most changes not taken, notes, or field errors in one answer: nobody reads more.
+pub const REMARKS_MAX: usize = 64;

@@ -4,6 +4,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub mod v0_1;
+
 /// What a plugin says it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -240,4 +242,13 @@ pub enum Refusal {
     Invalid(Vec<FieldError>),
     /// Something must be there first.
     Waiting(Reason),
+}
+
+/// A text of a guest, cut to what fits into a message.
+pub fn short(text: &str) -> String {
+    const CHARS_MAX: usize = 80;
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }

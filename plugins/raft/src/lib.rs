@@ -1,1 +1,91 @@
+//! The raft plugin: each cluster of a database is a StatefulSet of Raft nodes that keeps its share of the partitions.
+//!
+//! Growing a database adds partitions after the last one. Where the last cluster has room for more, its configuration changes and
+//! its members restart one after the other; all other clusters are left as they are. The number of members, the volumes and the
+//! partitions of a cluster are fixed once it has started: Raft has no safe way to change them by configuration alone.
 
+mod class;
+mod health;
+mod objects;
+mod running;
+
+use std::collections::BTreeMap;
+
+use atomix_sdk::{Class, Kind, PartitionState, Plan, Plugin, Refusal, Seen, reason};
+
+pub use class::RaftClass;
+use objects::{API_PORT, Cluster};
+use running::{CLUSTER_LABEL, Clusters, POINTER};
+
+atomix_sdk::export!(plugin);
+
+/// What the plugin is.
+pub fn plugin() -> Plugin {
+    let remembered = [CLUSTER_LABEL, POINTER];
+    Plugin::new("raft", env!("CARGO_PKG_VERSION"))
+        .class(
+            Class::new("RaftStorageClass", plan)
+                .versions(&["v1beta1", "v1beta3"])
+                .check(class::check)
+                .column("Replicas", "integer", ".spec.replicas")
+                .column("Image", "string", ".spec.image"),
+        )
+        .emits(Kind::new("v1", "ConfigMap").reads(&remembered))
+        .emits(Kind::new("v1", "Service"))
+        .emits(Kind::new("apps/v1", "StatefulSet").reads(&remembered))
+        .emits(Kind::new("policy/v1", "PodDisruptionBudget"))
+        .watches(Kind::new("v1", "Pod").reads(&health::POD_FIELDS))
+        .watches(Kind::new("v1", "PersistentVolumeClaim").reads(&[CLUSTER_LABEL, POINTER, "/status/phase"]))
+}
+
+/// Says which objects the clusters need, and how each partition goes.
+fn plan(seen: &Seen<RaftClass>) -> Result<Plan, Refusal> {
+    let clusters = Clusters::of(seen);
+    let mut homes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for partition in &seen.partitions {
+        homes.entry(clusters.home(partition.id)).or_default().push(partition.id);
+    }
+    let services: BTreeMap<u32, &str> = seen.partitions.iter().map(|p| (p.id, p.service_name.as_str())).collect();
+    let in_use: Vec<u32> = homes.keys().copied().collect();
+
+    let mut plan = Plan::new();
+    let mut states = Vec::new();
+    for (number, partitions) in homes {
+        let (name, running) = (format!("{}-{number}", seen.database.name), clusters.running(number));
+        let health = health::of(seen, &name, running);
+        let cluster = Cluster {
+            seen,
+            number,
+            name,
+            running,
+            partitions,
+        };
+        plan = plan
+            .object(format!("config-{number}"), cluster.config())
+            .object(format!("peers-{number}"), cluster.peers()) // must resolve before members start
+            .object(format!("members-{number}"), cluster.members())
+            .object(format!("budget-{number}"), cluster.budget());
+        for &id in &cluster.partitions {
+            let service = services[&id];
+            plan = plan.object(format!("partition-{id}"), cluster.partition_service(service));
+            let endpoints = vec![seen.endpoint(service, API_PORT)];
+            states.push(PartitionState {
+                id,
+                ready: health.ready,
+                endpoints,
+                problem: health.problem.clone(),
+            });
+        }
+    }
+    states.sort_by_key(|state| state.id);
+    plan = states.into_iter().fold(plan, Plan::partition);
+    if seen.class.replicas % 2 == 0 {
+        let (even, odd) = (seen.class.replicas, seen.class.replicas - 1);
+        let message = format!(
+            "{even} members can lose {}, no more than {odd} can: an odd number is better",
+            (even - 1) / 2
+        );
+        plan = plan.warn(reason("EvenReplicas", message));
+    }
+    Ok(clusters.note_what_stays(seen, &in_use, plan))
+}

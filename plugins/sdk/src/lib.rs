@@ -1,1 +1,130 @@
+//! What a storage plugin is written with: a class type, a `plan` function and one macro.
+//!
+//! A plugin is a WebAssembly component that imports nothing. The controller shows it a database, its class and the live objects; it
+//! answers which objects there should be and how each partition goes. It keeps nothing between calls.
+//!
+//! ```
+//! use atomix_sdk::{Class, Kind, PartitionState, Plan, Plugin, Refusal, Seen, json};
+//!
+//! /// One web server for each database.
+//! #[derive(serde::Deserialize, schemars::JsonSchema)]
+//! struct Web {
+//!     /// Container image.
+//!     image: String,
+//! }
+//!
+//! fn plan(seen: &Seen<Web>) -> Result<Plan, Refusal> {
+//!     let name = &seen.database.name;
+//!     let mut plan = Plan::new().object("web", json!({
+//!         "apiVersion": "apps/v1",
+//!         "kind": "Deployment",
+//!         "metadata": {"name": name},
+//!         "spec": {
+//!             "selector": {"matchLabels": seen.selector(1)},
+//!             "template": {
+//!                 "metadata": {"labels": seen.pod_labels(1)},
+//!                 "spec": {"containers": [{"name": "web", "image": seen.class.image}]},
+//!             },
+//!         },
+//!     }));
+//!     let live = seen.object("Deployment", name);
+//!     let ready = live.and_then(|live| live.integer("/status/readyReplicas")) >= Some(1);
+//!     for partition in &seen.partitions {
+//!         plan = plan.partition(PartitionState {
+//!             id: partition.id,
+//!             ready,
+//!             endpoints: vec![seen.endpoint(&partition.service_name, 80)],
+//!             problem: None,
+//!         });
+//!     }
+//!     Ok(plan)
+//! }
+//!
+//! fn plugin() -> Plugin {
+//!     Plugin::new("web", env!("CARGO_PKG_VERSION"))
+//!         .class(Class::new("WebStorageClass", plan))
+//!         .emits(Kind::new("apps/v1", "Deployment").reads(&["/status/readyReplicas"]))
+//! }
+//!
+//! atomix_sdk::export!(plugin);
+//! ```
+//!
+//! `cargo build --target wasm32-unknown-unknown` with `linker = "wasm-component-ld"` and `crate-type = ["cdylib", "rlib"]` makes it a
+//! component. [`export!`] does nothing on other targets, so that `plan` is tested like any other function.
 
+mod plan;
+mod plugin;
+mod schema;
+mod seen;
+
+#[doc(hidden)]
+#[allow(missing_docs, unsafe_code, clippy::all)]
+pub mod contract {
+    wit_bindgen::generate!({
+        path: "wit/v0.1",
+        world: "storage-plugin",
+        pub_export_macro: true,
+        export_macro_name: "export_component",
+        default_bindings_module: "atomix_sdk::contract",
+        additional_derives: [PartialEq],
+    });
+}
+
+pub use contract::exports::atomix::storage::plugin as wire;
+pub use plan::Plan;
+pub use plugin::{Class, Kind, Plugin};
+pub use schema::{preserve_unknown_fields, structural};
+pub use seen::{Live, Seen};
+pub use serde_json::{Value, json};
+pub use wire::{Endpoint, FieldError, PartitionState, Reason, Refusal};
+
+/// Makes the crate a plugin: `export!(plugin)`, where `plugin` is a `fn() -> Plugin`. Does nothing unless built for wasm32.
+#[macro_export]
+macro_rules! export {
+    ($plugin:ident) => {
+        #[cfg(target_arch = "wasm32")]
+        #[allow(missing_docs, unsafe_code)]
+        mod atomix_component {
+            struct Component;
+
+            impl $crate::wire::Guest for Component {
+                fn describe() -> $crate::wire::Descriptor {
+                    super::$plugin().describe()
+                }
+                fn validate(kind: String, spec: String) -> Result<(), Vec<$crate::wire::FieldError>> {
+                    super::$plugin().validate(&kind, &spec)
+                }
+                fn plan(request: $crate::wire::Request) -> Result<$crate::wire::StoragePlan, $crate::wire::Refusal> {
+                    super::$plugin().plan(request)
+                }
+            }
+
+            $crate::contract::export_component!(Component with_types_in $crate::contract);
+        }
+    };
+}
+
+/// A field error: the path within the class, e.g. `spec.image`, and what is wrong and what is accepted, in lower case.
+pub fn field_error(path: impl Into<String>, message: impl Into<String>) -> FieldError {
+    FieldError {
+        path: path.into(),
+        message: message.into(),
+    }
+}
+
+/// A reason: one word in CamelCase for machines, a sentence that names the object concerned for people.
+pub fn reason(code: impl Into<String>, message: impl Into<String>) -> Reason {
+    Reason {
+        code: code.into(),
+        message: message.into(),
+    }
+}
+
+/// A short hash of a text (64-bit FNV-1a, in hexadecimal), for an annotation of the pod template: pods restart when their
+/// configuration changes. Not for secrets.
+pub fn hash(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}

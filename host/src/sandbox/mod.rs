@@ -1,0 +1,290 @@
+//! Runs one call of a plugin: a fresh store, fuel, a memory cap, and blame by name. Knows no Kubernetes and no clock; callers keep
+//! it off the async threads.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex};
+
+use sha2::{Digest, Sha256};
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Store, Trap};
+
+use crate::limits;
+use crate::wit::{Descriptor, FieldError, Plan, Refusal, Request, v0_1};
+
+mod bytes;
+mod fault;
+mod promises;
+
+pub use fault::{PluginFault, Wrong};
+
+/// Where plugins run: one engine and one pool of instances for the whole process.
+#[derive(Clone)]
+pub struct Sandbox {
+    engine: Engine,
+    slots: Arc<Slots>,
+}
+
+/// A plugin that is loaded: cheap to clone, free of state, callable from any thread.
+#[derive(Clone)]
+pub struct Revision(Arc<Loaded>);
+
+struct Loaded {
+    descriptor: Descriptor,
+    digest: String,
+    describe_fuel: u64,
+    guest: Guest,
+}
+
+/// The code of a revision, by the version of the contract that it was built against.
+struct Guest {
+    sandbox: Sandbox,
+    pre: v0_1::Pre<Caps>,
+}
+
+/// An answer, and the fuel that it took: the same for the same bytes and the same request.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Metered<T> {
+    /// The answer.
+    pub answer: T,
+    /// Fuel used.
+    pub fuel: u64,
+}
+
+impl Revision {
+    /// Asks which objects the database of the request needs, and how it goes. A refusal is the user's to mend, a fault the author's.
+    pub fn plan(&self, request: &Request) -> Result<Result<Plan, Refusal>, PluginFault> {
+        Ok(self.plan_metered(request)?.answer)
+    }
+
+    /// Like [`Revision::plan`], and says how much fuel it took.
+    pub fn plan_metered(&self, request: &Request) -> Result<Metered<Result<Plan, Refusal>>, PluginFault> {
+        let fuel = limits::PLAN_FUEL
+            + limits::PLAN_FUEL_PER_PARTITION * request.partitions.len() as u64
+            + limits::PLAN_FUEL_PER_OBSERVED * request.observed.len() as u64;
+        let run = self.0.guest.run(fuel, |pre, store| pre.plan(store, request));
+        let Metered { answer, fuel } = run.map_err(|wrong| self.blame(wrong.during("plan")))?;
+        let answer = answer.map_err(|garbled| self.blame(Wrong::Promise(garbled)))?;
+        promises::check_answer(&answer, request).map_err(|why| self.blame(Wrong::Promise(why)))?;
+        Ok(Metered { answer, fuel })
+    }
+
+    /// Asks whether a class's spec makes sense beyond its schema.
+    pub fn validate(&self, kind: &str, spec: &serde_json::Value) -> Result<Result<(), Vec<FieldError>>, PluginFault> {
+        let spec = spec.to_string();
+        let run = self
+            .0
+            .guest
+            .run(limits::VALIDATE_FUEL, |pre, store| pre.validate(store, kind, &spec));
+        let answer = run.map_err(|wrong| self.blame(wrong.during("validate")))?.answer;
+        if let Err(errors) = &answer {
+            promises::check_field_errors(errors).map_err(|why| self.blame(Wrong::Promise(why)))?;
+        }
+        Ok(answer)
+    }
+
+    /// What the plugin says it is.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.0.descriptor
+    }
+
+    /// SHA-256 of the plugin's bytes, in hexadecimal.
+    pub fn digest(&self) -> &str {
+        &self.0.digest
+    }
+
+    /// Version of the contract that the plugin was built against.
+    pub fn contract(&self) -> &'static str {
+        v0_1::EXPORT
+    }
+
+    /// Fuel that `describe` took.
+    pub fn describe_fuel(&self) -> u64 {
+        self.0.describe_fuel
+    }
+
+    fn blame(&self, what: Wrong) -> PluginFault {
+        let Descriptor { name, version, .. } = &self.0.descriptor;
+        PluginFault {
+            plugin: name.clone(),
+            version: Some(version.clone()),
+            digest: self.0.digest.clone(),
+            what,
+        }
+    }
+}
+
+impl fmt::Debug for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} {} ({})",
+            self.0.descriptor.name, self.0.descriptor.version, self.0.digest
+        )
+    }
+}
+
+impl Sandbox {
+    /// Sets up the engine and the pool. An error means that this machine cannot run plugins at all.
+    pub fn new() -> wasmtime::Result<Self> {
+        let calls = limits::CALLS_MAX as u32;
+        let cores = calls * limits::PLUGIN_MODULES_MAX as u32; // core instances, memories and tables of all calls at a time
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_component_instances(calls)
+            .total_core_instances(cores)
+            .total_memories(calls)
+            .total_tables(calls * 2)
+            .max_core_instances_per_component(limits::PLUGIN_MODULES_MAX as u32)
+            .max_memories_per_component(1)
+            .max_tables_per_component(2)
+            .max_memory_size(limits::CALL_MEMORY_BYTES_MAX)
+            .table_elements(limits::CALL_TABLE_ELEMENTS_MAX)
+            .max_unused_warm_slots(calls)
+            .linear_memory_keep_resident(limits::CALL_MEMORY_KEPT_BYTES)
+            .table_keep_resident(limits::CALL_TABLE_ELEMENTS_MAX);
+        let mut config = Config::new();
+        config
+            .wasm_component_model(true)
+            .wasm_multi_memory(false)
+            .wasm_memory64(false)
+            .wasm_relaxed_simd(false) // differs between machines
+            .cranelift_nan_canonicalization(true) // so do the bits of a NaN
+            .consume_fuel(true)
+            .max_wasm_stack(limits::CALL_STACK_BYTES_MAX)
+            .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        Ok(Self {
+            engine: Engine::new(&config)?,
+            slots: Arc::new(Slots::new(limits::CALLS_MAX)),
+        })
+    }
+
+    /// Loads a plugin in steps, each under limits; nothing of it runs before its bytes, imports and version are found good. `hint` is
+    /// what to call it until it has said its name, e.g. the ConfigMap's label.
+    pub fn load(&self, hint: &str, bytes: &[u8]) -> Result<Revision, PluginFault> {
+        let digest = hex(&Sha256::digest(bytes));
+        let blame = |what| PluginFault {
+            plugin: hint.to_owned(),
+            version: None,
+            digest: digest.clone(),
+            what,
+        };
+        bytes::check(bytes).map_err(blame)?;
+        let guest = self
+            .compile(bytes)
+            .map_err(|error| blame(Wrong::Bytes(format!("it does not compile: {error:#}"))))?;
+        let run = guest.run(limits::DESCRIBE_FUEL, |pre, store| pre.describe(store));
+        let Metered {
+            answer,
+            fuel: describe_fuel,
+        } = run.map_err(|wrong| blame(wrong.during("describe")))?;
+        let descriptor = answer.map_err(|garbled| blame(Wrong::Promise(garbled)))?;
+        promises::check_descriptor(&descriptor).map_err(|why| blame(Wrong::Promise(why)))?;
+        Ok(Revision(Arc::new(Loaded {
+            descriptor,
+            digest,
+            describe_fuel,
+            guest,
+        })))
+    }
+
+    fn compile(&self, bytes: &[u8]) -> wasmtime::Result<Guest> {
+        let component = Component::new(&self.engine, bytes)?;
+        let pre = Linker::new(&self.engine).instantiate_pre(&component)?; // an empty linker: nothing can be imported
+        Ok(Guest {
+            sandbox: self.clone(),
+            pre: v0_1::Pre::new(pre)?,
+        })
+    }
+}
+
+impl Guest {
+    /// Makes one call in a store of its own: whatever it leaves behind goes with the store.
+    fn run<T>(
+        &self,
+        fuel: u64,
+        call: impl FnOnce(&v0_1::Pre<Caps>, &mut Store<Caps>) -> wasmtime::Result<T>,
+    ) -> Result<Metered<T>, Wrong> {
+        let _slot = self.sandbox.slots.take();
+        let mut store = Store::new(&self.sandbox.engine, Caps);
+        store.limiter(|caps| caps);
+        store.set_hostcall_fuel(limits::PLAN_BYTES_MAX);
+        store.set_fuel(fuel).map_err(gave_up(fuel))?;
+        let answer = call(&self.pre, &mut store).map_err(gave_up(fuel))?;
+        let left = store.get_fuel().map_err(gave_up(fuel))?;
+        Ok(Metered {
+            answer,
+            fuel: fuel - left,
+        })
+    }
+}
+
+/// Sorts what ended a call.
+fn gave_up(fuel: u64) -> impl Fn(wasmtime::Error) -> Wrong {
+    move |error| {
+        let said = match error.downcast_ref::<Trap>() {
+            Some(Trap::OutOfFuel) => {
+                format!("it used all of its {fuel} units of fuel: an endless loop, or far too much work")
+            }
+            Some(Trap::UnreachableCodeReached) => "it trapped: unreachable code, as after a panic".to_owned(),
+            Some(trap) => format!("it trapped: {trap}"),
+            None => error.root_cause().to_string(),
+        };
+        Wrong::GaveUp { during: "", said }
+    }
+}
+
+/// The memory cap, as an error of its own in place of the guest's own end.
+struct Caps;
+
+impl ResourceLimiter for Caps {
+    fn memory_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        match desired <= limits::CALL_MEMORY_BYTES_MAX {
+            true => Ok(true),
+            false => Err(wasmtime::format_err!(
+                "it asked for {desired} bytes of memory; at most {} are given",
+                limits::CALL_MEMORY_BYTES_MAX
+            )),
+        }
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= limits::CALL_TABLE_ELEMENTS_MAX)
+    }
+}
+
+/// A counting semaphore as wide as the pool: a full pool makes a call wait, and is nobody's fault.
+struct Slots {
+    free: Mutex<usize>,
+    given_back: Condvar,
+}
+
+struct Slot<'a>(&'a Slots);
+
+impl Slots {
+    fn new(free: usize) -> Self {
+        Self {
+            free: Mutex::new(free),
+            given_back: Condvar::new(),
+        }
+    }
+
+    fn take(&self) -> Slot<'_> {
+        let free = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut free = self
+            .given_back
+            .wait_while(free, |free| *free == 0)
+            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        *free -= 1;
+        Slot(self)
+    }
+}
+
+impl Drop for Slot<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) += 1;
+        self.0.given_back.notify_one();
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,273 @@
+//! Whether a plugin's answers are what the contract allows: names, counts, sizes, one state for each partition. Whether a plan may
+//! be written is not asked here. An error is one sentence for the plugin's author.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use crate::limits;
+use crate::wit::{ClassKind, Descriptor, FieldError, ObjectKind, Plan, Reason, Refusal, Request, short};
+
+type Checked = Result<(), String>;
+
+/// Checks the answer of `plan` against the request.
+pub fn check_answer(answer: &Result<Plan, Refusal>, request: &Request) -> Checked {
+    match answer {
+        Ok(plan) => check_plan(plan, request),
+        Err(Refusal::Invalid(errors)) => check_field_errors(errors),
+        Err(Refusal::Waiting(reason)) => check_reason("the refusal", reason),
+    }
+}
+
+fn check_plan(plan: &Plan, request: &Request) -> Checked {
+    let (mut ids, mut names, mut bytes) = (BTreeSet::new(), BTreeSet::new(), 0);
+    for object in &plan.objects {
+        let id = short(&object.id);
+        word("an object's id", &object.id)?;
+        if !ids.insert(&object.id) {
+            return Err(format!("two objects of the plan have the id {id:?}"));
+        }
+        let text = |pointer: &str| {
+            object
+                .manifest
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .filter(|text| !text.is_empty())
+        };
+        let field = |pointer: &str, name: &str| text(pointer).ok_or_else(|| format!("object {id:?} has no {name}"));
+        let (version, kind, name) = (
+            field("/apiVersion", "apiVersion")?,
+            field("/kind", "kind")?,
+            field("/metadata/name", "metadata.name")?,
+        );
+        if name.len() > limits::NAME_CHARS_MAX {
+            return Err(format!(
+                "the name of object {id:?} has {} characters; at most {} are accepted",
+                name.len(),
+                limits::NAME_CHARS_MAX
+            ));
+        }
+        let group = version.rsplit_once('/').map_or("", |(group, _)| group);
+        if !names.insert((group, kind, name)) {
+            return Err(format!("two objects of the plan are {kind} {name}; the second is {id:?}"));
+        }
+        bytes += object.manifest.to_string().len();
+    }
+    at_most("bytes of all manifests", bytes, limits::PLAN_BYTES_MAX)?;
+    check_partitions(plan, request)?;
+    at_most("changes not taken", plan.unsupported.len(), limits::REMARKS_MAX)?;
+    for change in &plan.unsupported {
+        word("the field of a change not taken", &change.field)?;
+        for (what, text) in [("wanted", &change.wanted), ("kept", &change.kept), ("why", &change.why)] {
+            message(&format!("{what} of the change of {}", short(&change.field)), text)?;
+        }
+    }
+    at_most("notes", plan.notes.len(), limits::REMARKS_MAX)?;
+    plan.notes.iter().try_for_each(|note| check_reason("a note", &note.reason))
+}
+
+fn check_partitions(plan: &Plan, request: &Request) -> Checked {
+    let (wanted, said): (Vec<u32>, Vec<u32>) = (
+        request.partitions.iter().map(|p| p.id).collect(),
+        plan.partitions.iter().map(|p| p.id).collect(),
+    );
+    if wanted != said {
+        let odd = wanted.iter().zip(&said).find(|(wanted, said)| wanted != said);
+        let (wanted, said) = match odd {
+            Some((wanted, said)) => (format!("partition {wanted}"), format!("partition {said}")),
+            None => (format!("{} of them", wanted.len()), format!("{}", said.len())),
+        };
+        return Err(format!(
+            "the plan must say how each partition goes, by id: {wanted} was due and {said} was given"
+        ));
+    }
+    for partition in &plan.partitions {
+        let of = format!("partition {}", partition.id);
+        at_most(
+            &format!("endpoints of {of}"),
+            partition.endpoints.len(),
+            limits::ENDPOINTS_MAX,
+        )?;
+        for endpoint in &partition.endpoints {
+            if endpoint.host.is_empty() || endpoint.host.len() > limits::NAME_CHARS_MAX || endpoint.port == 0 {
+                return Err(format!(
+                    "an endpoint of {of} is {}:{}; a host name and a port are expected",
+                    short(&endpoint.host),
+                    endpoint.port
+                ));
+            }
+        }
+        if let Some(problem) = &partition.problem {
+            check_reason(&of, problem)?;
+        }
+    }
+    Ok(())
+}
+
+/// Checks the field errors of a refusal or of `validate`.
+pub fn check_field_errors(errors: &[FieldError]) -> Checked {
+    if errors.is_empty() {
+        return Err("it refused without saying why".to_owned());
+    }
+    at_most("field errors", errors.len(), limits::REMARKS_MAX)?;
+    errors.iter().try_for_each(|error| {
+        word("the path of a field error", &error.path)?;
+        message("a field error", &error.message)
+    })
+}
+
+fn check_reason(of: &str, reason: &Reason) -> Checked {
+    // What a condition's `reason` accepts.
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if !reason.code.starts_with(|c: char| c.is_ascii_alphabetic()) || !reason.code.chars().all(good) {
+        return Err(format!(
+            "the reason of {of} is {:?}; one word in CamelCase is expected",
+            short(&reason.code)
+        ));
+    }
+    word(&format!("the reason of {of}"), &reason.code)?;
+    message(&format!("the message of {of}"), &reason.message)
+}
+
+/// Checks what `describe` said.
+pub fn check_descriptor(said: &Descriptor) -> Checked {
+    dns_label("the plugin's name", &said.name, limits::PLUGIN_NAME_CHARS_MAX)?;
+    let good = |c: char| c.is_ascii_alphanumeric() || "-._+".contains(c);
+    if said.version.is_empty() || said.version.len() > limits::PLUGIN_VERSION_CHARS_MAX || !said.version.chars().all(good) {
+        return Err(format!(
+            "the plugin's version is {:?}; at most 63 letters, digits and -._+ are expected",
+            short(&said.version)
+        ));
+    }
+    if said.class_kinds.is_empty() {
+        return Err("it serves no class kind".to_owned());
+    }
+    at_most("class kinds", said.class_kinds.len(), limits::CLASS_KINDS_MAX)?;
+    said.class_kinds.iter().try_for_each(check_class_kind)?;
+    at_most(
+        "kinds emitted and watched",
+        said.emits.len() + said.watches.len(),
+        limits::OBJECT_KINDS_MAX,
+    )?;
+    let mut kinds = BTreeSet::new();
+    for kind in said.emits.iter().chain(&said.watches) {
+        check_object_kind(kind)?;
+        if !kinds.insert((&kind.group, &kind.kind)) {
+            return Err(format!("the kind {} is named twice", kind.kind));
+        }
+    }
+    Ok(())
+}
+
+fn check_class_kind(said: &ClassKind) -> Checked {
+    kind_name("a class kind", &said.kind)?;
+    dns_label(&format!("the plural of {}", said.kind), &said.plural, 63)?;
+    if said.versions.is_empty() {
+        return Err(format!("{} has no version", said.kind));
+    }
+    for (what, count) in [
+        ("versions", said.versions.len()),
+        ("short names", said.short_names.len()),
+        ("columns", said.columns.len()),
+    ] {
+        at_most(&format!("{what} of {}", said.kind), count, limits::CLASS_KIND_LIST_MAX)?;
+    }
+    said.versions
+        .iter()
+        .try_for_each(|version| dns_label(&format!("a version of {}", said.kind), version, 63))?;
+    said.short_names
+        .iter()
+        .try_for_each(|name| dns_label(&format!("a short name of {}", said.kind), name, 63))?;
+    if said.spec_schema.get("type").and_then(Value::as_str) != Some("object") {
+        return Err(format!("the schema of {} is not of type object", said.kind));
+    }
+    for column in &said.columns {
+        let types = ["string", "integer", "number", "boolean", "date"];
+        if !types.contains(&column.data_type.as_str()) || !column.json_path.starts_with('.') || column.name.is_empty() {
+            return Err(format!(
+                "the column {:?} of {} has type {:?} and path {:?}; a type of {} and a path that starts with a dot are expected",
+                short(&column.name),
+                said.kind,
+                short(&column.data_type),
+                short(&column.json_path),
+                types.join(", ")
+            ));
+        }
+        word(&format!("a column of {}", said.kind), &column.name)?;
+        word(&format!("the path of a column of {}", said.kind), &column.json_path)?;
+    }
+    Ok(())
+}
+
+fn check_object_kind(said: &ObjectKind) -> Checked {
+    kind_name("a kind", &said.kind)?;
+    dns_label(&format!("the plural of {}", said.kind), &said.plural, 63)?;
+    dns_label(&format!("the version of {}", said.kind), &said.version, 63)?;
+    if !said.group.is_empty() {
+        said.group
+            .split('.')
+            .try_for_each(|part| dns_label(&format!("the group of {}", said.kind), part, 63))?;
+        word(&format!("the group of {}", said.kind), &said.group)?;
+    }
+    at_most(
+        &format!("fields read of {}", said.kind),
+        said.reads.len(),
+        limits::POINTERS_MAX,
+    )?;
+    for pointer in &said.reads {
+        if !pointer.starts_with('/') || pointer.len() > limits::DESCRIPTOR_TEXT_CHARS_MAX {
+            return Err(format!(
+                "{:?} is read of {}; a JSON pointer of at most 253 characters is expected",
+                short(pointer),
+                said.kind
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn at_most(what: &str, count: usize, max: usize) -> Checked {
+    match count > max {
+        true => Err(format!("{what}: {count}; at most {max} are accepted")),
+        false => Ok(()),
+    }
+}
+
+fn word(what: &str, text: &str) -> Checked {
+    if text.is_empty() {
+        return Err(format!("{what} is empty"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(format!("{what} is {:?}; control characters are not accepted", short(text)));
+    }
+    at_most(&format!("characters of {what}"), text.len(), limits::WORD_CHARS_MAX)
+}
+
+fn message(what: &str, text: &str) -> Checked {
+    at_most(&format!("characters of {what}"), text.len(), limits::MESSAGE_CHARS_MAX)
+}
+
+fn dns_label(what: &str, text: &str, chars_max: usize) -> Checked {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let ends = |c: char| inner(c) && c != '-';
+    match text.len() <= chars_max && text.starts_with(ends) && text.ends_with(ends) && text.chars().all(inner) {
+        true => Ok(()),
+        false => Err(format!(
+            "{what} is {:?}; at most {chars_max} lower case letters, digits and dashes are expected",
+            short(text)
+        )),
+    }
+}
+
+fn kind_name(what: &str, text: &str) -> Checked {
+    match text.len() <= 63
+        && text.starts_with(|c: char| c.is_ascii_uppercase())
+        && text.chars().all(|c| c.is_ascii_alphanumeric())
+    {
+        true => Ok(()),
+        false => Err(format!(
+            "{what} is {:?}; at most 63 letters and digits are expected, the first an upper case letter",
+            short(text)
+        )),
+    }
+}

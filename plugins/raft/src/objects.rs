@@ -1,0 +1,259 @@
+//! The objects of one cluster, as the YAML that they become. Decides nothing: takes what runs, and what the class says of the rest.
+
+use atomix_sdk::{Seen, Value, hash, json};
+use serde::Serialize;
+
+use crate::class::RaftClass;
+use crate::running::{ANNOTATION, Running};
+
+/// Port that clients connect to.
+pub const API_PORT: u16 = 5678;
+/// Port that members connect to.
+const PROTOCOL_PORT: u16 = 5679;
+
+/// One cluster of the database.
+pub struct Cluster<'a> {
+    /// All that is seen.
+    pub seen: &'a Seen<RaftClass>,
+    /// Number, from 1.
+    pub number: u32,
+    /// `<database>-<number>`.
+    pub name: String,
+    /// What it runs with.
+    pub running: &'a Running,
+    /// Ids of its partitions.
+    pub partitions: Vec<u32>,
+}
+
+impl Cluster<'_> {
+    /// Who the members are and which partitions they keep.
+    pub fn config(&self) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": self.name, "labels": self.label(), "annotations": {ANNOTATION: self.running.text}},
+            "data": {"cluster.json": self.cluster_json(), "protocol.json": "{}"},
+        })
+    }
+
+    /// Gives each member a name, also before it is ready: members must find each other to become so.
+    pub fn peers(&self) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": self.peers_name(), "labels": self.label()},
+            "spec": {
+                "clusterIP": "None",
+                "publishNotReadyAddresses": true,
+                "selector": self.seen.selector(self.number),
+                "ports": [
+                    {"name": "api", "port": API_PORT, "protocol": "TCP"},
+                    {"name": "protocol", "port": PROTOCOL_PORT, "protocol": "TCP"},
+                ],
+            },
+        })
+    }
+
+    /// The members.
+    pub fn members(&self) -> Value {
+        let selector = self.seen.selector(self.number);
+        let mut members = json!({
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": {"name": self.name, "labels": self.label(), "annotations": {ANNOTATION: self.running.text}},
+            "spec": {
+                "replicas": self.running.replicas,
+                "serviceName": self.peers_name(),
+                "podManagementPolicy": "Parallel", // no member is ready without a quorum of them
+                "selector": {"matchLabels": selector},
+                "template": {
+                    "metadata": {
+                        "labels": self.seen.pod_labels(self.number),
+                        "annotations": {"storage.cloud.atomix.io/config-hash": hash(&self.cluster_json())},
+                    },
+                    "spec": self.pod(&selector),
+                },
+            },
+        });
+        if let Some(claim) = self.claim() {
+            members["spec"]["volumeClaimTemplates"] = json!([claim]);
+        }
+        members
+    }
+
+    /// Lets a drain of nodes take no more members at a time than a quorum can spare. One or two members can spare none: a drain costs
+    /// a pause there, rather than being blocked for ever.
+    pub fn budget(&self) -> Value {
+        json!({
+            "apiVersion": "policy/v1",
+            "kind": "PodDisruptionBudget",
+            "metadata": {"name": self.name, "labels": self.label()},
+            "spec": {
+                "maxUnavailable": ((self.running.replicas - 1) / 2).max(1),
+                "selector": {"matchLabels": self.seen.selector(self.number)},
+            },
+        })
+    }
+
+    /// What clients of a partition connect to.
+    pub fn partition_service(&self, name: &str) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, "labels": self.label()},
+            "spec": {
+                "selector": self.seen.selector(self.number),
+                "ports": [{"name": "api", "port": API_PORT, "targetPort": "api", "protocol": "TCP"}],
+            },
+        })
+    }
+
+    fn pod(&self, selector: &Value) -> Value {
+        let class = &self.seen.class;
+        let mut container = json!({
+            "name": "raft",
+            "image": class.image,
+            "imagePullPolicy": class.image_pull_policy,
+            "args": ["$(NODE_ID)", "/etc/atomix/cluster.json", "/etc/atomix/protocol.json"],
+            "env": [{"name": "NODE_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+            "ports": [
+                {"name": "api", "containerPort": API_PORT, "protocol": "TCP"},
+                {"name": "protocol", "containerPort": PROTOCOL_PORT, "protocol": "TCP"},
+            ],
+            "readinessProbe": {
+                "exec": {"command": ["stat", "/tmp/atomix-ready"]},
+                "initialDelaySeconds": 5,
+                "periodSeconds": 5,
+                "timeoutSeconds": 10,
+                "failureThreshold": 3,
+            },
+            "livenessProbe": {
+                "tcpSocket": {"port": "protocol"},
+                "initialDelaySeconds": 60, // replaying a long log comes first
+                "timeoutSeconds": 10,
+            },
+            "securityContext": {"allowPrivilegeEscalation": false},
+            "volumeMounts": [
+                {"name": "config", "mountPath": "/etc/atomix", "readOnly": true},
+                {"name": self.volume_name(), "mountPath": "/var/lib/atomix"},
+            ],
+        });
+        if let Some(resources) = &class.resources {
+            container["resources"] = resources.clone();
+        }
+        let mut volumes = vec![json!({"name": "config", "configMap": {"name": self.name}})];
+        if self.running.claim.is_none() {
+            volumes.push(json!({"name": self.volume_name(), "emptyDir": {}}));
+        }
+        json!({
+            "affinity": {"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
+                "weight": 100,
+                "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": selector}},
+            }]}},
+            "topologySpreadConstraints": [{
+                "maxSkew": 1,
+                "topologyKey": "topology.kubernetes.io/zone",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": selector},
+            }],
+            "securityContext": {"seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [container],
+            "volumes": volumes,
+        })
+    }
+
+    /// The claim of each member; it remembers what the cluster runs with, for a database made anew on volumes that were kept.
+    fn claim(&self) -> Option<Value> {
+        let template = self.running.claim.as_ref()?;
+        let mut annotations = template.metadata.annotations.clone();
+        annotations.insert(ANNOTATION.to_owned(), self.running.text.clone());
+        let mut metadata = json!({"name": self.volume_name(), "annotations": annotations});
+        if !template.metadata.labels.is_empty() {
+            metadata["labels"] = json!(template.metadata.labels);
+        }
+        Some(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": template.spec}))
+    }
+
+    /// The nodes' own format; images of the first era call the list `members`.
+    fn cluster_json(&self) -> String {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Member {
+            id: String,
+            host: String,
+            api_port: u16,
+            protocol_port: u16,
+        }
+        #[derive(Serialize)]
+        struct Partition {
+            partition: u32,
+        }
+        let (namespace, domain) = (&self.seen.database.namespace, &self.seen.cluster_domain);
+        let member = |i| {
+            let id = format!("{}-{i}", self.name);
+            let host = format!("{id}.{}.{namespace}.svc.{domain}", self.peers_name());
+            Member {
+                id,
+                host,
+                api_port: API_PORT,
+                protocol_port: PROTOCOL_PORT,
+            }
+        };
+        let members: Vec<Member> = (0..self.running.replicas).map(member).collect();
+        let partitions: Vec<Partition> = self.partitions.iter().map(|&partition| Partition { partition }).collect();
+        let list = if is_first_era(&self.seen.class.image) {
+            "members"
+        } else {
+            "replicas"
+        };
+        let text = |list: Result<String, _>| list.unwrap_or_default(); // plain data are always written
+        let (members, partitions) = (
+            text(serde_json::to_string(&members)),
+            text(serde_json::to_string(&partitions)),
+        );
+        format!(r#"{{"{list}":{members},"partitions":{partitions}}}"#)
+    }
+
+    fn label(&self) -> Value {
+        json!({"cluster": self.number.to_string()})
+    }
+
+    fn peers_name(&self) -> String {
+        format!("{}-hs", self.name)
+    }
+
+    fn volume_name(&self) -> &str {
+        self.running.claim.as_ref().map_or("data", |claim| claim.name())
+    }
+}
+
+/// Whether an image, whatever its registry, tag and digest, is named `raft-replica`.
+fn is_first_era(image: &str) -> bool {
+    let name = image.split('@').next().unwrap_or_default();
+    let name = name.rsplit('/').next().unwrap_or_default();
+    name.split(':').next().unwrap_or_default().ends_with("raft-replica")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_first_era;
+
+    #[test]
+    fn the_image_name_tells_the_shape_of_its_configuration() {
+        for image in [
+            "atomix/raft-replica:latest",
+            "raft-replica",
+            "registry:5000/x/raft-replica@sha256:00",
+            "a/raft-replica:v1@sha256:0",
+        ] {
+            assert!(is_first_era(image), "{image}");
+        }
+        for image in [
+            "atomix/raft-storage-node:v0.5.3",
+            "raft-replica/node:1",
+            "raft-replica:5000/node",
+        ] {
+            assert!(!is_first_era(image), "{image}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! What a running cluster cannot change, as remembered on its own objects. Reads annotations only: live replica counts can drift.
+
+use std::collections::BTreeMap;
+
+use atomix_sdk::{Plan, Seen};
+use serde::{Deserialize, Serialize};
+
+use crate::class::{ClaimTemplate, RaftClass};
+
+/// The annotation on StatefulSet, ConfigMap and volume claims that remembers what a cluster was started with.
+pub const ANNOTATION: &str = "raft.storage.cloud.atomix.io/running";
+/// Where it is read.
+pub const POINTER: &str = "/metadata/annotations/raft.storage.cloud.atomix.io~1running";
+/// Label of every object of a cluster.
+pub const CLUSTER_LABEL: &str = "/metadata/labels/cluster";
+
+/// What a cluster was started with.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Running {
+    /// Members of the cluster.
+    pub replicas: u32,
+    /// Partitions that share a cluster, for all clusters of the database.
+    pub partitions_per_cluster: u32,
+    /// What the class said of the layout when the database was first planned.
+    #[serde(default)]
+    asked: Asked,
+    /// Volume of each member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub claim: Option<ClaimTemplate>,
+    /// The annotation's text. It is written back as it was read: a claim template cannot be changed in any letter.
+    #[serde(skip)]
+    pub text: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Asked {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    partitions_per_cluster: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clusters: Option<u32>,
+}
+
+/// The clusters that run or did so on volumes that were kept, and what new ones start with.
+pub struct Clusters {
+    known: BTreeMap<u32, Running>,
+    fresh: Running,
+}
+
+impl Clusters {
+    /// Reads what is remembered of each cluster: on the StatefulSet, else the ConfigMap, else a volume claim.
+    pub fn of(seen: &Seen<RaftClass>) -> Self {
+        let mut known = BTreeMap::new();
+        for kind in ["StatefulSet", "ConfigMap", "PersistentVolumeClaim"] {
+            for live in seen.objects(kind) {
+                let cluster = live.text(CLUSTER_LABEL).and_then(|label| label.parse::<u32>().ok());
+                if let (Some(cluster), Some(text)) = (cluster, live.text(POINTER)) {
+                    if !known.contains_key(&cluster) {
+                        if let Some(running) = read(text) {
+                            known.insert(cluster, running);
+                        }
+                    }
+                }
+            }
+        }
+        let class = &seen.class;
+        let layout = known.values().next(); // one layout for the whole database
+        let mut fresh = Running {
+            replicas: class.replicas,
+            partitions_per_cluster: layout
+                .map_or(seen.database.partitions_per_cluster, |first| first.partitions_per_cluster),
+            asked: layout.map_or_else(|| asked(class), |first| first.asked.clone()),
+            claim: class.volume_claim_template.clone(),
+            text: String::new(),
+        };
+        fresh.text = serde_json::to_string(&fresh).unwrap_or_default();
+        Self { known, fresh }
+    }
+
+    /// What a cluster runs with, or starts with.
+    pub fn running(&self, cluster: u32) -> &Running {
+        self.known.get(&cluster).unwrap_or(&self.fresh)
+    }
+
+    /// The cluster in which a partition lives for ever.
+    pub fn home(&self, partition: u32) -> u32 {
+        partition.div_ceil(self.fresh.partitions_per_cluster.max(1))
+    }
+
+    /// Names what the class and the database ask for and the clusters in use cannot take.
+    pub fn note_what_stays(&self, seen: &Seen<RaftClass>, in_use: &[u32], mut plan: Plan) -> Plan {
+        let class = &seen.class;
+        let mut members: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        let mut volumes: BTreeMap<String, (Option<&ClaimTemplate>, Vec<u32>)> = BTreeMap::new();
+        for &cluster in in_use {
+            let running = self.running(cluster);
+            if running.replicas != class.replicas {
+                members.entry(running.replicas).or_default().push(cluster);
+            }
+            if running.claim != class.volume_claim_template {
+                let claim = running.claim.as_ref();
+                volumes.entry(about(claim)).or_insert((claim, Vec::new())).1.push(cluster);
+            }
+        }
+        for (kept, clusters) in members {
+            let why = format!(
+                "the members of {} are fixed since it started; create another database",
+                named(seen, &clusters)
+            );
+            plan = plan.not_taken("spec.replicas", class.replicas, kept, why);
+        }
+        for (kept, (claim, clusters)) in volumes.into_iter().take(KEPT_VOLUMES_NAMED_MAX) {
+            let why = format!(
+                "the volumes of {} keep what they were made with; create another database",
+                named(seen, &clusters)
+            );
+            let wanted = class.volume_claim_template.as_ref();
+            plan = match (wanted.and_then(ClaimTemplate::size), claim.and_then(ClaimTemplate::size)) {
+                (Some(size), Some(old)) if size != old => {
+                    plan.not_taken("spec.volumeClaimTemplate.spec.resources.requests.storage", size, old, why)
+                }
+                _ => plan.not_taken("spec.volumeClaimTemplate", about(wanted), kept, why),
+            };
+        }
+        self.note_layout(seen, plan)
+    }
+
+    fn note_layout(&self, seen: &Seen<RaftClass>, mut plan: Plan) -> Plan {
+        let (class, database, kept) = (&seen.class, &seen.database, self.fresh.partitions_per_cluster);
+        let why = "a partition never moves to another cluster, since its data would stay behind; create another database";
+        let moved = |now: Option<u32>, then: Option<u32>| now.filter(|_| now != then);
+        let by_clusters = |clusters: u32| database.partitions.div_ceil(clusters.max(1));
+        if database.partitions_per_cluster != kept {
+            return plan.not_taken(
+                "database.spec.partitionsPerCluster",
+                database.partitions_per_cluster,
+                kept,
+                why,
+            );
+        }
+        if let Some(wanted) =
+            moved(class.partitions_per_cluster, self.fresh.asked.partitions_per_cluster).filter(|&n| n != kept)
+        {
+            plan = plan.not_taken("spec.partitionsPerCluster", wanted, kept, why);
+        }
+        if let Some(wanted) = moved(class.clusters, self.fresh.asked.clusters).filter(|&n| by_clusters(n) != kept) {
+            plan = plan.not_taken("spec.clusters", wanted, database.partitions.div_ceil(kept.max(1)), why);
+        }
+        plan
+    }
+}
+
+const KEPT_VOLUMES_NAMED_MAX: usize = 8;
+
+fn read(text: String) -> Option<Running> {
+    let running: Running = serde_json::from_str(&text).ok()?;
+    let sound = (1..=9).contains(&running.replicas) && running.partitions_per_cluster > 0;
+    sound.then_some(Running { text, ..running })
+}
+
+fn asked(class: &RaftClass) -> Asked {
+    Asked {
+        partitions_per_cluster: class.partitions_per_cluster,
+        clusters: class.clusters,
+    }
+}
+
+fn about(claim: Option<&ClaimTemplate>) -> String {
+    match claim {
+        None => "no volume".to_owned(),
+        Some(claim) => serde_json::to_string(claim).unwrap_or_default().chars().take(1000).collect(),
+    }
+}
+
+/// Names of clusters for a sentence: three at most.
+fn named(seen: &Seen<RaftClass>, clusters: &[u32]) -> String {
+    let name = |cluster: &u32| format!("{}-{cluster}", seen.database.name);
+    match clusters {
+        [first, second, third, _, ..] => {
+            format!(
+                "{}, {}, {} and {} more",
+                name(first),
+                name(second),
+                name(third),
+                clusters.len() - 3
+            )
+        }
+        few => few.iter().map(name).collect::<Vec<_>>().join(", "),
+    }
+}

@@ -1,0 +1,247 @@
+//! What a plugin is, and the three functions of the contract over it. Knows no particular storage.
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use crate::{FieldError, Plan, Refusal, Seen, field_error, structural, wire};
+
+/// A plugin: its name, the kinds of class that it serves and the kinds of object that it deals with.
+pub struct Plugin {
+    name: &'static str,
+    version: &'static str,
+    classes: Vec<Served>,
+    emits: Vec<Kind>,
+    watches: Vec<Kind>,
+}
+
+impl Plugin {
+    /// A plugin without classes yet. `name` is a DNS label of at most 40 characters, `version` for people.
+    pub fn new(name: &'static str, version: &'static str) -> Self {
+        Self {
+            name,
+            version,
+            classes: Vec::new(),
+            emits: Vec::new(),
+            watches: Vec::new(),
+        }
+    }
+
+    /// Serves a kind of class.
+    pub fn class<C: DeserializeOwned + JsonSchema + 'static>(mut self, class: Class<C>) -> Self {
+        self.classes.push(class.served());
+        self
+    }
+
+    /// May plan objects of this kind.
+    pub fn emits(mut self, kind: Kind) -> Self {
+        self.emits.push(kind);
+        self
+    }
+
+    /// Reads objects of this kind that carry the database's labels.
+    pub fn watches(mut self, kind: Kind) -> Self {
+        self.watches.push(kind);
+        self
+    }
+
+    /// The contract's `describe`.
+    pub fn describe(self) -> wire::Descriptor {
+        wire::Descriptor {
+            name: self.name.to_owned(),
+            version: self.version.to_owned(),
+            class_kinds: self.classes.into_iter().map(Served::describe).collect(),
+            emits: self.emits.into_iter().map(|kind| kind.0).collect(),
+            watches: self.watches.into_iter().map(|kind| kind.0).collect(),
+        }
+    }
+
+    /// The contract's `validate`.
+    pub fn validate(&self, kind: &str, spec: &str) -> Result<(), Vec<FieldError>> {
+        let errors = match self.serves(kind) {
+            Ok(class) => (class.validate)(spec),
+            Err(error) => vec![error],
+        };
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
+    }
+
+    /// The contract's `plan`. What `validate` refuses is refused here too, before the plugin's own function is asked.
+    pub fn plan(&self, request: wire::Request) -> Result<wire::StoragePlan, Refusal> {
+        let class = self
+            .serves(&request.class.kind)
+            .map_err(|error| Refusal::Invalid(vec![error]))?;
+        (class.plan)(request)
+    }
+
+    fn serves(&self, kind: &str) -> Result<&Served, FieldError> {
+        self.classes.iter().find(|class| class.about.kind == kind).ok_or_else(|| {
+            let kinds: Vec<&str> = self.classes.iter().map(|class| class.about.kind.as_str()).collect();
+            field_error(
+                "kind",
+                format!(
+                    "{kind} is not served by plugin {}, which serves {}",
+                    self.name,
+                    kinds.join(", ")
+                ),
+            )
+        })
+    }
+}
+
+/// A kind of storage class, whose `spec` is a `C`, and how a database on it is planned.
+pub struct Class<C> {
+    about: wire::ClassKind,
+    check: fn(&C) -> Vec<FieldError>,
+    plan: fn(&Seen<C>) -> Result<Plan, Refusal>,
+}
+
+impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
+    /// A class kind, e.g. `RaftStorageClass`, served in version v1beta1.
+    pub fn new(kind: &'static str, plan: fn(&Seen<C>) -> Result<Plan, Refusal>) -> Self {
+        let about = wire::ClassKind {
+            kind: kind.to_owned(),
+            plural: plural(kind),
+            short_names: Vec::new(),
+            versions: vec!["v1beta1".to_owned()],
+            spec_schema: String::new(),
+            columns: Vec::new(),
+        };
+        Self {
+            about,
+            check: |_| Vec::new(),
+            plan,
+        }
+    }
+
+    /// Checks beyond the schema; they run before each plan, and when a class is applied.
+    pub fn check(mut self, check: fn(&C) -> Vec<FieldError>) -> Self {
+        self.check = check;
+        self
+    }
+
+    /// Versions served in place of v1beta1, the stored one first. All share the schema.
+    pub fn versions(mut self, versions: &[&str]) -> Self {
+        self.about.versions = owned(versions);
+        self
+    }
+
+    /// Short names for kubectl.
+    pub fn short_names(mut self, names: &[&str]) -> Self {
+        self.about.short_names = owned(names);
+        self
+    }
+
+    /// A column that `kubectl get` prints, e.g. `("Replicas", "integer", ".spec.replicas")`.
+    pub fn column(mut self, name: &str, data_type: &str, json_path: &str) -> Self {
+        self.about.columns.push(wire::Column {
+            name: name.into(),
+            data_type: data_type.into(),
+            json_path: json_path.into(),
+        });
+        self
+    }
+
+    fn served(self) -> Served {
+        let Self { about, check, plan } = self;
+        Served {
+            about,
+            schema: || structural::<C>().to_string(),
+            validate: Box::new(move |spec| match serde_json::from_str(spec) {
+                Ok(class) => check(&class),
+                Err(error) => vec![not_read(&error)],
+            }),
+            plan: Box::new(move |request| {
+                let class =
+                    serde_json::from_str(&request.class.spec).map_err(|error| Refusal::Invalid(vec![not_read(&error)]))?;
+                let errors = check(&class);
+                if !errors.is_empty() {
+                    return Err(Refusal::Invalid(errors));
+                }
+                plan(&Seen::new(request, class)).map(Plan::into_wire)
+            }),
+        }
+    }
+}
+
+/// A class kind whose spec type is behind its functions.
+struct Served {
+    about: wire::ClassKind,
+    schema: fn() -> String,
+    validate: Box<dyn Fn(&str) -> Vec<FieldError>>,
+    plan: Box<PlanFn>,
+}
+
+type PlanFn = dyn Fn(wire::Request) -> Result<wire::StoragePlan, Refusal>;
+
+impl Served {
+    fn describe(self) -> wire::ClassKind {
+        wire::ClassKind {
+            spec_schema: (self.schema)(),
+            ..self.about
+        }
+    }
+}
+
+/// A namespaced kind of Kubernetes object.
+pub struct Kind(wire::ObjectKind);
+
+impl Kind {
+    /// A kind by its apiVersion (`v1`, `apps/v1`) and name; the plural follows from the name as in Kubernetes' own kinds.
+    pub fn new(api_version: &str, kind: &str) -> Self {
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        Self(wire::ObjectKind {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: kind.to_owned(),
+            plural: plural(kind),
+            reads: Vec::new(),
+        })
+    }
+
+    /// JSON pointers of the fields that `plan` wants to see of live objects. Keep them narrow: a change of any of them is another call.
+    pub fn reads(mut self, pointers: &[&str]) -> Self {
+        self.0.reads = owned(pointers);
+        self
+    }
+
+    /// The plural as in the API's paths, where it does not follow from the name.
+    pub fn plural(mut self, plural: &str) -> Self {
+        self.0.plural = plural.to_owned();
+        self
+    }
+}
+
+/// English plurals as Kubernetes forms them: policies, ingresses, services.
+fn plural(kind: &str) -> String {
+    let kind = kind.to_ascii_lowercase();
+    match kind.strip_suffix('y') {
+        Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{stem}ies"),
+        _ if kind.ends_with(['s', 'x']) || kind.ends_with("ch") => format!("{kind}es"),
+        _ => format!("{kind}s"),
+    }
+}
+
+fn not_read(error: &serde_json::Error) -> FieldError {
+    field_error("spec", format!("cannot be read: {error}"))
+}
+
+fn owned(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plurals_are_those_of_kubernetes() {
+        for (kind, plurals) in [
+            ("StatefulSet", "statefulsets"),
+            ("Ingress", "ingresses"),
+            ("NetworkPolicy", "networkpolicies"),
+            ("RaftStorageClass", "raftstorageclasses"),
+            ("Gateway", "gateways"),
+        ] {
+            assert_eq!(plural(kind), plurals);
+        }
+    }
+}

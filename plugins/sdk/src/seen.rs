@@ -1,0 +1,135 @@
+//! What a plan may depend on: the database, its class, its partitions and the live objects. Decides nothing.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::{Endpoint, wire};
+
+/// All that a plan may depend on.
+pub struct Seen<C> {
+    /// The database.
+    pub database: wire::Database,
+    /// The spec of its class.
+    pub class: C,
+    /// Kind, version and name of the class.
+    pub class_object: ClassObject,
+    /// The partitions, by id.
+    pub partitions: Vec<wire::Partition>,
+    /// Live objects of the database, sorted by kind and name.
+    observed: Vec<Live>,
+    /// DNS domain of the cluster.
+    pub cluster_domain: String,
+    /// Names of what the host can do beyond the contract's first form.
+    pub features: Vec<String>,
+}
+
+/// Which class object it is.
+pub struct ClassObject {
+    /// Kind.
+    pub kind: String,
+    /// Version asked for.
+    pub version: String,
+    /// Name.
+    pub name: String,
+}
+
+impl<C> Seen<C> {
+    pub(crate) fn new(request: wire::Request, class: C) -> Self {
+        let wire::Class { kind, version, name, .. } = request.class;
+        let mut observed: Vec<Live> = request.observed.into_iter().map(Live).collect();
+        observed.sort_by(|a, b| a.key().cmp(&b.key()));
+        Self {
+            database: request.database,
+            class,
+            class_object: ClassObject { kind, version, name },
+            partitions: request.partitions,
+            observed,
+            cluster_domain: request.cluster_domain,
+            features: request.features,
+        }
+    }
+
+    /// A live object by kind and name.
+    pub fn object(&self, kind: &str, name: &str) -> Option<&Live> {
+        let at = self.observed.partition_point(|live| live.key() < (kind, name));
+        self.observed.get(at).filter(|live| live.key() == (kind, name))
+    }
+
+    /// All live objects of a kind, by name.
+    pub fn objects(&self, kind: &str) -> &[Live] {
+        let start = self.observed.partition_point(|live| live.0.kind.as_str() < kind);
+        let end = self.observed.partition_point(|live| live.0.kind.as_str() <= kind);
+        &self.observed[start..end]
+    }
+
+    /// Labels by which pods of a cluster are selected: `app`, `database` and `cluster`. They never change.
+    pub fn selector(&self, cluster: u32) -> Value {
+        let labels = [
+            ("app", "atomix"),
+            ("database", &self.database.database_label),
+            ("cluster", &cluster.to_string()),
+        ];
+        labels
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), Value::from(value)))
+            .collect::<Map<_, _>>()
+            .into()
+    }
+
+    /// Labels for the pods of a cluster: the database's own, and those of [`Seen::selector`].
+    pub fn pod_labels(&self, cluster: u32) -> Value {
+        let mut labels: Map<String, Value> = self
+            .database
+            .labels
+            .iter()
+            .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
+            .collect();
+        if let Value::Object(selector) = self.selector(cluster) {
+            labels.extend(selector);
+        }
+        labels.into()
+    }
+
+    /// Where a Service of the database's namespace answers.
+    pub fn endpoint(&self, service: &str, port: u16) -> Endpoint {
+        Endpoint {
+            host: format!("{service}.{}.svc.{}", self.database.namespace, self.cluster_domain),
+            port,
+        }
+    }
+}
+
+/// A live object: the fields that the plugin asked for.
+pub struct Live(wire::ObservedObject);
+
+impl Live {
+    fn key(&self) -> (&str, &str) {
+        (&self.0.kind, &self.0.name)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Whether it is on its way out.
+    pub fn terminating(&self) -> bool {
+        self.0.terminating
+    }
+
+    /// A field by the JSON pointer that was asked for; None if it is absent or of another type.
+    pub fn field<T: DeserializeOwned>(&self, pointer: &str) -> Option<T> {
+        let field = self.0.fields.iter().find(|field| field.pointer == pointer)?;
+        serde_json::from_str(&field.value).ok()
+    }
+
+    /// A field that is text.
+    pub fn text(&self, pointer: &str) -> Option<String> {
+        self.field(pointer)
+    }
+
+    /// A field that is a whole number.
+    pub fn integer(&self, pointer: &str) -> Option<i64> {
+        self.field(pointer)
+    }
+}
