@@ -1,5 +1,7 @@
 //! Every limit in one place, each with its reason. Knows no other room.
 
+use std::time::Duration;
+
 /// Longest value in the text of a difference, in characters: a log line stays readable when a whole list differs.
 pub const DIFFERENCE_CHARS_MAX: usize = 160;
 const KIB: usize = 1024;
@@ -80,3 +82,35 @@ pub const MESSAGE_CHARS_MAX: usize = 4096;
 pub const ENDPOINTS_MAX: usize = 32;
 /// Most changes not taken, notes, or field errors in one answer: nobody reads more.
 pub const REMARKS_MAX: usize = 64;
+
+// ---- How often things are tried and written, and how much waits.
+
+/// Longest pause between two tries of something that may heal by itself (a right that is not there yet, a name that is taken):
+/// nothing wakes us when these change, and once a minute costs the API nothing.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+/// First pause before something is tried again.
+pub const RETRY_AFTER_MIN: Duration = Duration::from_millis(500);
+/// A Database's status is written no more often than this: pods become ready in bursts, and a person cannot read faster.
+pub const STATUS_PAUSE: Duration = Duration::from_millis(250);
+/// A status in which only counts or wording differ waits this long for a better one.
+pub const STATUS_WORDING_PAUSE: Duration = Duration::from_millis(1000);
+/// A partition's status in which only wording differs waits this long, and so does the first word on one that just starts.
+pub const PARTITION_WORDING_PAUSE: Duration = Duration::from_secs(5);
+/// Databases worked on at a time. Planning takes under a millisecond of processor; the rest is waiting for the API server.
+pub const RECONCILES_AT_ONCE: u16 = 16;
+/// Changes that wait between the watches and the controller; when it is full the watches read no further.
+pub const CHANGES_WAITING: usize = 4096;
+/// Longest message in a condition: the API's own limit for `metav1.Condition`.
+pub const CONDITION_MESSAGE_MAX: usize = 32_768;
+/// Longest note of an Event: the API's own limit.
+pub const EVENT_NOTE_MAX: usize = 1024;
+/// What has been ready for less than this still starts: a member that is not ready yet is no loss.
+pub const START_GRACE: Duration = Duration::from_secs(5);
+/// How long a watch that is refused counts as one that starts: the rights of a new plugin reach us a moment after its role.
+pub const RIGHTS_GRACE: Duration = Duration::from_secs(5);
+/// Changes of ConfigMaps that bring plugins, waiting to be loaded; each holds all of them, so one is enough.
+pub const SOURCES_WAITING: usize = 1;
+/// StoragePlugins are written no more often than this: their counts change with every database.
+pub const REPORT_PAUSE: Duration = Duration::from_millis(500);
+/// Longest pause before a plugin that fails for a database is called again for the same request.
+pub const PLUGIN_RETRY_AFTER_MAX: Duration = Duration::from_secs(300);

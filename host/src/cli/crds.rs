@@ -13,10 +13,8 @@ use crate::crd::definitions;
 pub struct Args {}
 
 /// Writes one YAML document a definition to standard output.
-pub fn run(_: &Args) -> anyhow::Result<()> {
-    std::io::stdout()
-        .write_all(yaml()?.as_bytes())
-        .context("could not write to standard output")
+pub fn run(_: Args) -> anyhow::Result<()> {
+    std::io::stdout().write_all(yaml()?.as_bytes()).context("could not write to standard output")
 }
 
 /// The definitions, one YAML document each, in the order in which to apply them.
@@ -40,10 +38,7 @@ mod tests {
     #[test]
     fn what_is_printed_is_what_was_meant() {
         let read: Vec<serde_json::Value> = serde_saphyr::from_multiple(&super::yaml().unwrap()).unwrap();
-        let meant: Vec<_> = super::definitions::all()
-            .into_iter()
-            .map(|it| serde_json::to_value(it).unwrap())
-            .collect();
+        let meant: Vec<_> = super::definitions::all().into_iter().map(|it| serde_json::to_value(it).unwrap()).collect();
         assert_eq!(read, meant);
     }
 }

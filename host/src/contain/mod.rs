@@ -53,19 +53,11 @@ pub struct Difference {
 
 impl Difference {
     fn here(wanted: Option<&Value>, found: Option<&Value>) -> Self {
-        Self {
-            path: String::new(),
-            wanted: wanted.cloned(),
-            found: found.cloned(),
-        }
+        Self { path: String::new(), wanted: wanted.cloned(), found: found.cloned() }
     }
 
     fn inside(mut self, step: &str) -> Self {
-        let joint = if self.path.is_empty() || self.path.starts_with('[') {
-            ""
-        } else {
-            "."
-        };
+        let joint = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
         self.path = format!("{step}{joint}{}", self.path);
         self
     }
@@ -73,13 +65,7 @@ impl Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}: wanted {}, found {}",
-            self.path,
-            shown(self.wanted.as_ref()),
-            shown(self.found.as_ref())
-        )
+        write!(f, "{}: wanted {}, found {}", self.path, shown(self.wanted.as_ref()), shown(self.found.as_ref()))
     }
 }
 
@@ -110,11 +96,7 @@ fn field(at: Place<'_>, name: &str, wanted: Option<&Value>, found: Option<&Value
 /// A name as it stands in a path: label keys and the like in brackets.
 fn step(name: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !name.is_empty() && name.chars().all(plain) {
-        name.into()
-    } else {
-        format!("[{name:?}]")
-    }
+    if !name.is_empty() && name.chars().all(plain) { name.into() } else { format!("[{name:?}]") }
 }
 
 fn contains(at: Place<'_>, wanted: &Value, found: &Value) -> Result<(), Difference> {
@@ -195,10 +177,7 @@ fn key_of(keys: &[&str], item: &Value) -> Option<String> {
 
 /// A set: each wanted element is there, wherever.
 fn set(wanted: &[Value], found: &[Value]) -> Result<(), Difference> {
-    match wanted
-        .iter()
-        .find(|wanted| !found.iter().any(|found| same(wanted, found).is_ok()))
-    {
+    match wanted.iter().find(|wanted| !found.iter().any(|found| same(wanted, found).is_ok())) {
         Some(missing) => Err(Difference::here(Some(missing), Some(&Value::from(found)))),
         None => Ok(()),
     }
@@ -223,11 +202,7 @@ fn same(wanted: &Value, found: &Value) -> Result<(), Difference> {
         }
         _ => wanted == found,
     };
-    if equal {
-        Ok(())
-    } else {
-        Err(Difference::here(Some(wanted), Some(found)))
-    }
+    if equal { Ok(()) } else { Err(Difference::here(Some(wanted), Some(found))) }
 }
 
 #[cfg(test)]

@@ -35,17 +35,13 @@ fn billionths(value: &Value) -> Option<i128> {
     let digits = format!("{whole}{}", fraction.trim_end_matches('0'));
     let mantissa: i128 = if digits.is_empty() { 0 } else { digits.parse().ok()? };
     let (twos, tens) = scale(suffix)?;
-    let tens = tens
-        .checked_add(9)?
-        .checked_sub(i32::try_from(fraction.trim_end_matches('0').len()).ok()?)?;
+    let tens = tens.checked_add(9)?.checked_sub(i32::try_from(fraction.trim_end_matches('0').len()).ok()?)?;
     let scaled = mantissa.checked_mul(1_i128.checked_shl(twos)?)?;
     let size = match u32::try_from(tens) {
         _ if scaled == 0 => 0,
         Ok(tens) => scaled.checked_mul(10_i128.checked_pow(tens)?)?,
         // Finer than can be told apart: more than 10^38 of them are not one billionth.
-        Err(_) => 10_i128
-            .checked_pow(tens.unsigned_abs())
-            .map_or(1, |unit| (scaled + unit - 1) / unit),
+        Err(_) => 10_i128.checked_pow(tens.unsigned_abs()).map_or(1, |unit| (scaled + unit - 1) / unit),
     };
     Some(if negative { -size } else { size })
 }

@@ -20,15 +20,7 @@ pub enum List {
 }
 
 /// Groups whose fields the tables below know. Custom resources have only `metadata` in common with them.
-const KNOWN_GROUPS: [&str; 7] = [
-    "",
-    "apps",
-    "autoscaling",
-    "batch",
-    "discovery.k8s.io",
-    "networking.k8s.io",
-    "policy",
-];
+const KNOWN_GROUPS: [&str; 7] = ["", "apps", "autoscaling", "batch", "discovery.k8s.io", "networking.k8s.io", "policy"];
 
 const CONTAINERS: &[&str] = &["containers", "initContainers", "ephemeralContainers"];
 
@@ -45,11 +37,7 @@ const LISTS: &[(&[&str], &str, List)] = &[
     (&["spec"], "ports", List::Keyed(&["port", "protocol"])),
     (&["spec"], "resourceClaims", List::Keyed(&["name"])),
     (&["spec"], "schedulingGates", List::Keyed(&["name"])),
-    (
-        &["spec"],
-        "topologySpreadConstraints",
-        List::Keyed(&["topologyKey", "whenUnsatisfiable"]),
-    ),
+    (&["spec"], "topologySpreadConstraints", List::Keyed(&["topologyKey", "whenUnsatisfiable"])),
     (&["spec"], "volumes", List::Keyed(&["name"])),
     (CONTAINERS, "env", List::Keyed(&["name"])),
     (CONTAINERS, "ports", List::Keyed(&["containerPort", "protocol"])),
@@ -161,13 +149,7 @@ impl<'a> Place<'a> {
     pub fn root(manifest: &Value) -> Self {
         let version = manifest.get("apiVersion").and_then(Value::as_str).unwrap_or("");
         let group = version.split_once('/').map_or("", |(group, _)| group);
-        Self {
-            known: KNOWN_GROUPS.contains(&group),
-            whole: false,
-            owner: "",
-            field: "",
-            is_entry: false,
-        }
+        Self { known: KNOWN_GROUPS.contains(&group), whole: false, owner: "", field: "", is_entry: false }
     }
 
     /// The field `name` of the object that stands here (or of the elements of the list that does).
@@ -178,13 +160,7 @@ impl<'a> Place<'a> {
         let known = self.known || name == "metadata" && self.owner.is_empty() && self.field.is_empty();
         let is_entry = known && !self.is_entry && PLAIN_MAPS.contains(&self.field);
         let whole = self.whole || known && !is_entry && WHOLE_OBJECTS.contains(&name);
-        Place {
-            known,
-            whole,
-            owner: self.field,
-            field: name,
-            is_entry,
-        }
+        Place { known, whole, owner: self.field, field: name, is_entry }
     }
 
     /// The same place, where nothing but what is filled in may be added.
@@ -207,21 +183,14 @@ impl<'a> Place<'a> {
         if !self.known || self.whole || self.is_entry {
             return List::Whole;
         }
-        let row = LISTS
-            .iter()
-            .find(|(owners, name, _)| *name == self.field && owners.contains(&self.owner));
+        let row = LISTS.iter().find(|(owners, name, _)| *name == self.field && owners.contains(&self.owner));
         row.map_or(List::Whole, |(_, _, list)| *list)
     }
 
     /// Whether values here are compared as quantities.
     pub fn is_quantity(&self) -> bool {
         let named = QUANTITIES.contains(&self.field) || self.owner == "target" && self.field == "value";
-        self.known
-            && if self.is_entry {
-                QUANTITY_MAPS.contains(&self.owner)
-            } else {
-                named
-            }
+        self.known && if self.is_entry { QUANTITY_MAPS.contains(&self.owner) } else { named }
     }
 
     /// Whether the API server may have dropped `wanted`, so that its absence is as it should be.

@@ -6,10 +6,7 @@ use serde_json::{Value, json};
 /// Checks one pair: `""` where nothing differs, else the text of the difference.
 #[track_caller]
 fn check(desired: Value, live: Value, expected: &str) {
-    let told = contained(&desired, &live)
-        .err()
-        .map(|difference| difference.to_string())
-        .unwrap_or_default();
+    let told = contained(&desired, &live).err().map(|difference| difference.to_string()).unwrap_or_default();
     assert_eq!(told, expected, "\ndesired {desired:#}\nlive {live:#}");
 }
 
@@ -166,11 +163,7 @@ fn an_item_of_a_list_comes_without_version_and_kind() {
 fn a_changed_field_differs() {
     for (pointer, value, expected) in [
         ("/spec/replicas", json!(5), "spec.replicas: wanted 0, found 5"),
-        (
-            "/metadata/annotations/x",
-            json!("y"),
-            r#"metadata.annotations.x: wanted "", found "y""#,
-        ),
+        ("/metadata/annotations/x", json!("y"), r#"metadata.annotations.x: wanted "", found "y""#),
         (
             &format!("{CONTAINER}/image"),
             json!("other"),
@@ -209,10 +202,7 @@ fn a_changed_field_differs() {
 #[test]
 fn a_removed_field_differs() {
     for (pointer, expected) in [
-        (
-            "/metadata/annotations/x",
-            r#"metadata.annotations.x: wanted "", found nothing"#,
-        ),
+        ("/metadata/annotations/x", r#"metadata.annotations.x: wanted "", found nothing"#),
         (
             &format!("{CONTAINER}/resources/limits"),
             "spec.template.spec.containers[name=c].resources.limits: wanted {\"cpu\":\"0.5\",\"memory\":\"1024Mi\"}, found nothing",
@@ -221,10 +211,7 @@ fn a_removed_field_differs() {
             &format!("{CONTAINER}/env/1"),
             "spec.template.spec.containers[name=c].env[name=A]: wanted {\"name\":\"A\",\"valueFrom\":{\"fieldRef\":{\"fieldPath\":\"metadata.name\"}}}, found nothing",
         ),
-        (
-            &format!("{POD}/volumes/0/emptyDir"),
-            "spec.template.spec.volumes[name=v].emptyDir: wanted {}, found nothing",
-        ),
+        (&format!("{POD}/volumes/0/emptyDir"), "spec.template.spec.volumes[name=v].emptyDir: wanted {}, found nothing"),
         (
             &format!("{POD}/automountServiceAccountToken"),
             "spec.template.spec.automountServiceAccountToken: wanted false, found nothing",
@@ -250,19 +237,13 @@ fn what_others_add_does_not_differ() {
         ("/metadata/finalizers", json!(["example.com/theirs"])),
         ("/metadata/ownerReferences", json!([{"uid": "1", "name": "theirs"}])),
         ("/spec/minReadySeconds", json!(0)),
-        (
-            "/spec/template/metadata/annotations",
-            json!({"kubectl.kubernetes.io/restartedAt": "now"}),
-        ),
+        ("/spec/template/metadata/annotations", json!({"kubectl.kubernetes.io/restartedAt": "now"})),
         (&format!("{POD}/containers/-"), json!({"name": "sidecar", "image": "s"})),
         (&format!("{POD}/initContainers"), json!([{"name": "first", "image": "s"}])),
         (&format!("{POD}/imagePullSecrets"), json!([{"name": "s"}])),
         (&format!("{POD}/priorityClassName"), json!("high")),
         (&format!("{CONTAINER}/env/-"), json!({"name": "THEIRS", "value": "x"})),
-        (
-            &format!("{CONTAINER}/volumeMounts/-"),
-            json!({"name": "v", "mountPath": "/w"}),
-        ),
+        (&format!("{CONTAINER}/volumeMounts/-"), json!({"name": "v", "mountPath": "/w"})),
         (&format!("{CONTAINER}/resources/limits/example.com~1gpu"), json!("1")),
         (&format!("{CONTAINER}/securityContext/capabilities/drop"), json!(["ALL"])),
         (&format!("{POD}/volumes/0/emptyDir/medium"), json!("Memory")),
@@ -320,17 +301,9 @@ fn items_of_a_merged_list_keep_their_order_among_those_of_others() {
         pod(&["B", "X", "A"]),
         r#"spec.containers[name=c].env: wanted ["name=A","name=B"], found ["name=B","name=A"]"#,
     );
-    check(
-        pod(&["A"]),
-        pod(&["A", "A"]),
-        r#"spec.containers[name=c].env: wanted ["name=A"], found ["name=A","name=A"]"#,
-    );
+    check(pod(&["A"]), pod(&["A", "A"]), r#"spec.containers[name=c].env: wanted ["name=A"], found ["name=A","name=A"]"#);
     check(pod(&["A", "A"]), pod(&["A", "A"]), "");
-    check(
-        pod(&["A", "A"]),
-        pod(&["A"]),
-        r#"spec.containers[name=c].env[name=A]: wanted {"name":"A"}, found nothing"#,
-    );
+    check(pod(&["A", "A"]), pod(&["A"]), r#"spec.containers[name=c].env[name=A]: wanted {"name":"A"}, found nothing"#);
     check(pod(&[]), pod(&["X", "X"]), "");
 }
 
@@ -362,41 +335,21 @@ fn a_port_number_is_no_port_name() {
         |port: Value| json!({"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 1, "targetPort": port}]}});
     check(service(json!(80)), service(json!(80)), "");
     check(service(json!(80)), service(json!(80.0)), "");
-    check(
-        service(json!(80)),
-        service(json!("80")),
-        r#"spec.ports[port=1,protocol=TCP].targetPort: wanted 80, found "80""#,
-    );
+    check(service(json!(80)), service(json!("80")), r#"spec.ports[port=1,protocol=TCP].targetPort: wanted 80, found "80""#);
 }
 
 #[test]
 fn big_numbers_are_not_rounded() {
     let set = |n: i64| json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "spec": {"x": n}});
-    check(
-        set(i64::MAX),
-        set(i64::MAX - 1),
-        "spec.x: wanted 9223372036854775807, found 9223372036854775806",
-    );
+    check(set(i64::MAX), set(i64::MAX - 1), "spec.x: wanted 9223372036854775807, found 9223372036854775806");
 }
 
 #[test]
 fn keys_of_a_config_map_are_data_whatever_they_are_called() {
     let map = |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "data": data});
-    check(
-        map(json!({"value": ""})),
-        map(json!({})),
-        r#"data.value: wanted "", found nothing"#,
-    );
-    check(
-        map(json!({"divisor": "1000m"})),
-        map(json!({"divisor": "1"})),
-        r#"data.divisor: wanted "1000m", found "1""#,
-    );
-    check(
-        map(json!({"a.json": "1"})),
-        map(json!({"a.json": "2"})),
-        r#"data["a.json"]: wanted "1", found "2""#,
-    );
+    check(map(json!({"value": ""})), map(json!({})), r#"data.value: wanted "", found nothing"#);
+    check(map(json!({"divisor": "1000m"})), map(json!({"divisor": "1"})), r#"data.divisor: wanted "1000m", found "1""#);
+    check(map(json!({"a.json": "1"})), map(json!({"a.json": "2"})), r#"data["a.json"]: wanted "1", found "2""#);
     check(map(json!({})), json!({}), "");
     check(map(json!({"a": null})), json!({}), "");
     check(map(json!({"a": "x"})), map(json!({"a": "x", "theirs": "y"})), "");
@@ -405,27 +358,15 @@ fn keys_of_a_config_map_are_data_whatever_they_are_called() {
 #[test]
 fn text_that_looks_like_a_quantity_is_text() {
     let pod = |value: &str| json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": [{"name": "c", "env": [{"name": "N", "value": value}]}]}});
-    check(
-        pod("1024Mi"),
-        pod("1Gi"),
-        r#"spec.containers[name=c].env[name=N].value: wanted "1024Mi", found "1Gi""#,
-    );
+    check(pod("1024Mi"), pod("1Gi"), r#"spec.containers[name=c].env[name=N].value: wanted "1024Mi", found "1Gi""#);
 }
 
 #[test]
 fn a_disruption_budget_keeps_its_kind_of_number() {
     let budget = |max: Value| json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "spec": {"maxUnavailable": max, "selector": {"matchLabels": {"a": "b"}}}});
     check(budget(json!(1)), budget(json!(1)), "");
-    check(
-        budget(json!(1)),
-        budget(json!("1%")),
-        r#"spec.maxUnavailable: wanted 1, found "1%""#,
-    );
-    check(
-        budget(json!(0)),
-        budget(json!(null)),
-        "spec.maxUnavailable: wanted 0, found nothing",
-    );
+    check(budget(json!(1)), budget(json!("1%")), r#"spec.maxUnavailable: wanted 1, found "1%""#);
+    check(budget(json!(0)), budget(json!(null)), "spec.maxUnavailable: wanted 0, found nothing");
 }
 
 #[test]
@@ -433,51 +374,27 @@ fn owners_are_matched_by_uid_and_finalizers_as_a_set() {
     let with = |owners: Value, finalizers: Value| json!({"apiVersion": "example.com/v1", "kind": "X", "metadata": {"ownerReferences": owners, "finalizers": finalizers}});
     let ours = json!({"uid": "1", "name": "a", "controller": true});
     let theirs = json!({"uid": "2", "name": "b"});
-    check(
-        with(json!([ours]), json!(["a"])),
-        with(json!([theirs, ours]), json!(["b", "a"])),
-        "",
-    );
+    check(with(json!([ours]), json!(["a"])), with(json!([theirs, ours]), json!(["b", "a"])), "");
     check(
         with(json!([ours]), json!([])),
         with(json!([{"uid": "1", "name": "a", "controller": false}]), json!([])),
         "metadata.ownerReferences[uid=1].controller: wanted true, found false",
     );
-    check(
-        with(json!([]), json!(["a"])),
-        with(json!([]), json!(["b"])),
-        r#"metadata.finalizers: wanted "a", found ["b"]"#,
-    );
+    check(with(json!([]), json!(["a"])), with(json!([]), json!(["b"])), r#"metadata.finalizers: wanted "a", found ["b"]"#);
 }
 
 #[test]
 fn custom_resources_are_taken_literally() {
     let custom = |spec: Value| json!({"apiVersion": "cloud.atomix.io/v1beta3", "kind": "Partition", "spec": spec});
-    check(
-        custom(json!({"partitionId": 1})),
-        custom(json!({"partitionId": 1, "theirs": 2})),
-        "",
-    );
-    check(
-        custom(json!({"value": ""})),
-        custom(json!({})),
-        r#"spec.value: wanted "", found nothing"#,
-    );
-    check(
-        custom(json!({"containers": []})),
-        custom(json!({})),
-        "spec.containers: wanted [], found nothing",
-    );
+    check(custom(json!({"partitionId": 1})), custom(json!({"partitionId": 1, "theirs": 2})), "");
+    check(custom(json!({"value": ""})), custom(json!({})), r#"spec.value: wanted "", found nothing"#);
+    check(custom(json!({"containers": []})), custom(json!({})), "spec.containers: wanted [], found nothing");
     check(
         custom(json!({"volumes": [{"name": "a"}]})),
         custom(json!({"volumes": [{"name": "b"}, {"name": "a"}]})),
         r#"spec.volumes: wanted [{"name":"a"}], found [{"name":"b"},{"name":"a"}]"#,
     );
-    check(
-        custom(json!({"selector": {"a": "b"}})),
-        custom(json!({"selector": {"a": "b", "c": "d"}})),
-        "",
-    );
+    check(custom(json!({"selector": {"a": "b"}})), custom(json!({"selector": {"a": "b", "c": "d"}})), "");
 }
 
 #[test]
@@ -485,31 +402,19 @@ fn null_wants_nothing() {
     let set = |spec: Value| json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "spec": spec});
     check(set(json!({"replicas": null})), set(json!({})), "");
     check(set(json!({"replicas": null})), set(json!({"replicas": 1})), "");
-    check(
-        set(json!({"replicas": 1})),
-        set(json!({"replicas": null})),
-        "spec.replicas: wanted 1, found nothing",
-    );
+    check(set(json!({"replicas": 1})), set(json!({"replicas": null})), "spec.replicas: wanted 1, found nothing");
 }
 
 #[test]
 fn what_is_of_another_shape_differs_and_stops_nobody() {
     let set = |spec: Value| json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "spec": spec});
-    check(
-        set(json!({"replicas": 1})),
-        set(json!({"replicas": {}})),
-        "spec.replicas: wanted 1, found {}",
-    );
+    check(set(json!({"replicas": 1})), set(json!({"replicas": {}})), "spec.replicas: wanted 1, found {}");
     check(
         set(json!({"volumes": [1]})),
         set(json!({"volumes": [{"name": "a"}]})),
         r#"spec.volumes[0]: wanted 1, found {"name":"a"}"#,
     );
-    check(
-        set(json!({"volumes": [{}]})),
-        set(json!({"volumes": [{}, {}]})),
-        "spec.volumes: wanted [{}], found [{},{}]",
-    );
+    check(set(json!({"volumes": [{}]})), set(json!({"volumes": [{}, {}]})), "spec.volumes: wanted [{}], found [{},{}]");
     check(json!(1), json!({}), ": wanted 1, found {}");
 }
 

@@ -23,10 +23,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
     vec![
         databases(),
         partitions(),
-        described(
-            Member::crd(),
-            "A Member takes part in a group of peers: the program in the Pod that owns it.",
-        ),
+        described(Member::crd(), "A Member takes part in a group of peers: the program in the Pod that owns it."),
         described(
             Primitive::crd(),
             "A Primitive is a data structure that clients have created in a Database: a map, a lock, a counter. Clients make it.",
@@ -71,14 +68,9 @@ fn partitions() -> CustomResourceDefinition {
     old.name = VERSION_OLD.to_owned();
     old.storage = false;
     definition.spec.versions.insert(0, old);
-    definition.spec.conversion = Some(CustomResourceConversion {
-        strategy: "None".to_owned(),
-        ..CustomResourceConversion::default()
-    });
-    described(
-        definition,
-        "A Partition is one share of a Database. The controller makes it; clients connect to its Service.",
-    )
+    definition.spec.conversion =
+        Some(CustomResourceConversion { strategy: "None".to_owned(), ..CustomResourceConversion::default() });
+    described(definition, "A Partition is one share of a Database. The controller makes it; clients connect to its Service.")
 }
 
 /// `kubectl explain` opens with `text`: the derive has a sentence of its own there, about Rust.
@@ -96,11 +88,7 @@ fn described(mut definition: CustomResourceDefinition, text: &str) -> CustomReso
 /// rules and conversion meet one way to say nothing, not two.
 fn null_is_absent(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
-    schema
-        .properties
-        .iter_mut()
-        .flatten()
-        .for_each(|(_, field)| null_is_absent(field));
+    schema.properties.iter_mut().flatten().for_each(|(_, field)| null_is_absent(field));
     if let Some(JSONSchemaPropsOrArray::Schema(item)) = &mut schema.items {
         null_is_absent(item);
     }
@@ -130,24 +118,15 @@ mod tests {
     #[test]
     fn every_kind_is_listed_by_kubectl_get_atomix() {
         for definition in all() {
-            assert_eq!(
-                definition.spec.names.categories,
-                Some(vec!["atomix".to_owned()]),
-                "{:?}",
-                definition.metadata.name
-            );
+            assert_eq!(definition.spec.names.categories, Some(vec!["atomix".to_owned()]), "{:?}", definition.metadata.name);
         }
     }
 
     #[test]
     fn one_version_is_stored_and_the_old_one_is_served_where_it_was() {
         for definition in all() {
-            let versions: Vec<_> = definition
-                .spec
-                .versions
-                .iter()
-                .map(|it| (it.name.as_str(), it.served, it.storage))
-                .collect();
+            let versions: Vec<_> =
+                definition.spec.versions.iter().map(|it| (it.name.as_str(), it.served, it.storage)).collect();
             let expected = match definition.spec.names.kind.as_str() {
                 "Database" | "Partition" => vec![("v1beta2", true, false), ("v1beta3", true, true)],
                 "StoragePlugin" => vec![("v1beta1", true, true)],
@@ -165,10 +144,7 @@ mod tests {
                 let schema = version.schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
                 walk(&format!("{kind}.{}", version.name), schema, &mut |path, it| {
                     let item = path.ends_with("[]");
-                    assert!(
-                        item || it.description.as_ref().is_some_and(|text| text.len() > 3),
-                        "{path} has no description"
-                    );
+                    assert!(item || it.description.as_ref().is_some_and(|text| text.len() > 3), "{path} has no description");
                     assert!(
                         !it.format.as_ref().is_some_and(|it| it.starts_with("uint")),
                         "{path}: no API server knows uint"

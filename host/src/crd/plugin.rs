@@ -16,12 +16,7 @@ use serde::{Deserialize, Serialize};
     namespaced,
     status = "StoragePluginStatus",
     derive = "PartialEq",
-    printcolumn(
-        name = "Version",
-        type_ = "string",
-        json_path = ".status.version",
-        description = "Version that serves"
-    ),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version", description = "Version that serves"),
     printcolumn(
         name = "Digest",
         type_ = "string",

@@ -12,11 +12,7 @@ pub const CONTRACTS: [&str; 1] = [v0_1::EXPORT];
 /// Refuses bytes that are too large, no component, with any import, of another contract, or that would take long to compile.
 pub fn check(bytes: &[u8]) -> Result<(), Wrong> {
     if bytes.len() > limits::PLUGIN_BYTES_MAX {
-        return Err(Wrong::Bytes(format!(
-            "{} bytes; at most {} are accepted",
-            bytes.len(),
-            limits::PLUGIN_BYTES_MAX
-        )));
+        return Err(Wrong::Bytes(format!("{} bytes; at most {} are accepted", bytes.len(), limits::PLUGIN_BYTES_MAX)));
     }
     if Parser::is_core_wasm(bytes) {
         return Err(Wrong::Bytes("a core WebAssembly module; a component is expected".to_owned()));
@@ -33,10 +29,7 @@ pub fn check(bytes: &[u8]) -> Result<(), Wrong> {
             true => "nothing".to_owned(),
             false => found.exports.join(", "),
         };
-        return Err(Wrong::Contract(format!(
-            "it exports {exports}; supported is {}",
-            CONTRACTS.join(", ")
-        )));
+        return Err(Wrong::Contract(format!("it exports {exports}; supported is {}", CONTRACTS.join(", "))));
     }
     let over = |count: usize, what: &str, max: usize| match count > max {
         true => Err(Wrong::Bytes(format!("{what}: {count}; at most {max} are accepted"))),
@@ -44,11 +37,7 @@ pub fn check(bytes: &[u8]) -> Result<(), Wrong> {
     };
     over(found.modules, "core modules", limits::PLUGIN_MODULES_MAX)?;
     over(found.functions, "functions", limits::PLUGIN_FUNCTIONS_MAX)?;
-    over(
-        found.largest_function,
-        "bytes of one function",
-        limits::PLUGIN_FUNCTION_BYTES_MAX,
-    )
+    over(found.largest_function, "bytes of one function", limits::PLUGIN_FUNCTION_BYTES_MAX)
 }
 
 #[derive(Default)]

@@ -50,12 +50,7 @@ impl fmt::Display for PluginFault {
         if let Some(version) = &self.version {
             write!(f, " {version}")?;
         }
-        write!(
-            f,
-            " (sha256 {}): {}",
-            self.digest.get(..12).unwrap_or(&self.digest),
-            self.what
-        )
+        write!(f, " (sha256 {}): {}", self.digest.get(..12).unwrap_or(&self.digest), self.what)
     }
 }
 

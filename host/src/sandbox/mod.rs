@@ -71,10 +71,7 @@ impl Revision {
     /// Asks whether a class's spec makes sense beyond its schema.
     pub fn validate(&self, kind: &str, spec: &serde_json::Value) -> Result<Result<(), Vec<FieldError>>, PluginFault> {
         let spec = spec.to_string();
-        let run = self
-            .0
-            .guest
-            .run(limits::VALIDATE_FUEL, |pre, store| pre.validate(store, kind, &spec));
+        let run = self.0.guest.run(limits::VALIDATE_FUEL, |pre, store| pre.validate(store, kind, &spec));
         let answer = run.map_err(|wrong| self.blame(wrong.during("validate")))?.answer;
         if let Err(errors) = &answer {
             promises::check_field_errors(errors).map_err(|why| self.blame(Wrong::Promise(why)))?;
@@ -104,22 +101,13 @@ impl Revision {
 
     fn blame(&self, what: Wrong) -> PluginFault {
         let Descriptor { name, version, .. } = &self.0.descriptor;
-        PluginFault {
-            plugin: name.clone(),
-            version: Some(version.clone()),
-            digest: self.0.digest.clone(),
-            what,
-        }
+        PluginFault { plugin: name.clone(), version: Some(version.clone()), digest: self.0.digest.clone(), what }
     }
 }
 
 impl fmt::Debug for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {} ({})",
-            self.0.descriptor.name, self.0.descriptor.version, self.0.digest
-        )
+        write!(f, "{} {} ({})", self.0.descriptor.name, self.0.descriptor.version, self.0.digest)
     }
 }
 
@@ -151,48 +139,27 @@ impl Sandbox {
             .consume_fuel(true)
             .max_wasm_stack(limits::CALL_STACK_BYTES_MAX)
             .allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-        Ok(Self {
-            engine: Engine::new(&config)?,
-            slots: Arc::new(Slots::new(limits::CALLS_MAX)),
-        })
+        Ok(Self { engine: Engine::new(&config)?, slots: Arc::new(Slots::new(limits::CALLS_MAX)) })
     }
 
     /// Loads a plugin in steps, each under limits; nothing of it runs before its bytes, imports and version are found good. `hint` is
     /// what to call it until it has said its name, e.g. the ConfigMap's label.
     pub fn load(&self, hint: &str, bytes: &[u8]) -> Result<Revision, PluginFault> {
         let digest = hex(&Sha256::digest(bytes));
-        let blame = |what| PluginFault {
-            plugin: hint.to_owned(),
-            version: None,
-            digest: digest.clone(),
-            what,
-        };
+        let blame = |what| PluginFault { plugin: hint.to_owned(), version: None, digest: digest.clone(), what };
         bytes::check(bytes).map_err(blame)?;
-        let guest = self
-            .compile(bytes)
-            .map_err(|error| blame(Wrong::Bytes(format!("it does not compile: {error:#}"))))?;
+        let guest = self.compile(bytes).map_err(|error| blame(Wrong::Bytes(format!("it does not compile: {error:#}"))))?;
         let run = guest.run(limits::DESCRIBE_FUEL, |pre, store| pre.describe(store));
-        let Metered {
-            answer,
-            fuel: describe_fuel,
-        } = run.map_err(|wrong| blame(wrong.during("describe")))?;
+        let Metered { answer, fuel: describe_fuel } = run.map_err(|wrong| blame(wrong.during("describe")))?;
         let descriptor = answer.map_err(|garbled| blame(Wrong::Promise(garbled)))?;
         promises::check_descriptor(&descriptor).map_err(|why| blame(Wrong::Promise(why)))?;
-        Ok(Revision(Arc::new(Loaded {
-            descriptor,
-            digest,
-            describe_fuel,
-            guest,
-        })))
+        Ok(Revision(Arc::new(Loaded { descriptor, digest, describe_fuel, guest })))
     }
 
     fn compile(&self, bytes: &[u8]) -> wasmtime::Result<Guest> {
         let component = Component::new(&self.engine, bytes)?;
         let pre = Linker::new(&self.engine).instantiate_pre(&component)?; // an empty linker: nothing can be imported
-        Ok(Guest {
-            sandbox: self.clone(),
-            pre: v0_1::Pre::new(pre)?,
-        })
+        Ok(Guest { sandbox: self.clone(), pre: v0_1::Pre::new(pre)? })
     }
 }
 
@@ -210,10 +177,7 @@ impl Guest {
         store.set_fuel(fuel).map_err(gave_up(fuel))?;
         let answer = call(&self.pre, &mut store).map_err(gave_up(fuel))?;
         let left = store.get_fuel().map_err(gave_up(fuel))?;
-        Ok(Metered {
-            answer,
-            fuel: fuel - left,
-        })
+        Ok(Metered { answer, fuel: fuel - left })
     }
 }
 
@@ -261,18 +225,12 @@ struct Slot<'a>(&'a Slots);
 
 impl Slots {
     fn new(free: usize) -> Self {
-        Self {
-            free: Mutex::new(free),
-            given_back: Condvar::new(),
-        }
+        Self { free: Mutex::new(free), given_back: Condvar::new() }
     }
 
     fn take(&self) -> Slot<'_> {
         let free = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let mut free = self
-            .given_back
-            .wait_while(free, |free| *free == 0)
-            .unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut free = self.given_back.wait_while(free, |free| *free == 0).unwrap_or_else(|poisoned| poisoned.into_inner());
         *free -= 1;
         Slot(self)
     }
@@ -283,6 +241,11 @@ impl Drop for Slot<'_> {
         *self.0.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) += 1;
         self.0.given_back.notify_one();
     }
+}
+
+/// SHA-256 of a plugin's bytes, in hexadecimal: what [`Revision::digest`] answers once they are loaded.
+pub fn digest_of(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -27,19 +27,10 @@ fn check_plan(plan: &Plan, request: &Request) -> Checked {
         if !ids.insert(&object.id) {
             return Err(format!("two objects of the plan have the id {id:?}"));
         }
-        let text = |pointer: &str| {
-            object
-                .manifest
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .filter(|text| !text.is_empty())
-        };
+        let text = |pointer: &str| object.manifest.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
         let field = |pointer: &str, name: &str| text(pointer).ok_or_else(|| format!("object {id:?} has no {name}"));
-        let (version, kind, name) = (
-            field("/apiVersion", "apiVersion")?,
-            field("/kind", "kind")?,
-            field("/metadata/name", "metadata.name")?,
-        );
+        let (version, kind, name) =
+            (field("/apiVersion", "apiVersion")?, field("/kind", "kind")?, field("/metadata/name", "metadata.name")?);
         if name.len() > limits::NAME_CHARS_MAX {
             return Err(format!(
                 "the name of object {id:?} has {} characters; at most {} are accepted",
@@ -67,27 +58,19 @@ fn check_plan(plan: &Plan, request: &Request) -> Checked {
 }
 
 fn check_partitions(plan: &Plan, request: &Request) -> Checked {
-    let (wanted, said): (Vec<u32>, Vec<u32>) = (
-        request.partitions.iter().map(|p| p.id).collect(),
-        plan.partitions.iter().map(|p| p.id).collect(),
-    );
+    let (wanted, said): (Vec<u32>, Vec<u32>) =
+        (request.partitions.iter().map(|p| p.id).collect(), plan.partitions.iter().map(|p| p.id).collect());
     if wanted != said {
         let odd = wanted.iter().zip(&said).find(|(wanted, said)| wanted != said);
         let (wanted, said) = match odd {
             Some((wanted, said)) => (format!("partition {wanted}"), format!("partition {said}")),
             None => (format!("{} of them", wanted.len()), format!("{}", said.len())),
         };
-        return Err(format!(
-            "the plan must say how each partition goes, by id: {wanted} was due and {said} was given"
-        ));
+        return Err(format!("the plan must say how each partition goes, by id: {wanted} was due and {said} was given"));
     }
     for partition in &plan.partitions {
         let of = format!("partition {}", partition.id);
-        at_most(
-            &format!("endpoints of {of}"),
-            partition.endpoints.len(),
-            limits::ENDPOINTS_MAX,
-        )?;
+        at_most(&format!("endpoints of {of}"), partition.endpoints.len(), limits::ENDPOINTS_MAX)?;
         for endpoint in &partition.endpoints {
             if endpoint.host.is_empty() || endpoint.host.len() > limits::NAME_CHARS_MAX || endpoint.port == 0 {
                 return Err(format!(
@@ -120,10 +103,7 @@ fn check_reason(of: &str, reason: &Reason) -> Checked {
     // What a condition's `reason` accepts.
     let good = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if !reason.code.starts_with(|c: char| c.is_ascii_alphabetic()) || !reason.code.chars().all(good) {
-        return Err(format!(
-            "the reason of {of} is {:?}; one word in CamelCase is expected",
-            short(&reason.code)
-        ));
+        return Err(format!("the reason of {of} is {:?}; one word in CamelCase is expected", short(&reason.code)));
     }
     word(&format!("the reason of {of}"), &reason.code)?;
     message(&format!("the message of {of}"), &reason.message)
@@ -144,11 +124,7 @@ pub fn check_descriptor(said: &Descriptor) -> Checked {
     }
     at_most("class kinds", said.class_kinds.len(), limits::CLASS_KINDS_MAX)?;
     said.class_kinds.iter().try_for_each(check_class_kind)?;
-    at_most(
-        "kinds emitted and watched",
-        said.emits.len() + said.watches.len(),
-        limits::OBJECT_KINDS_MAX,
-    )?;
+    at_most("kinds emitted and watched", said.emits.len() + said.watches.len(), limits::OBJECT_KINDS_MAX)?;
     let mut kinds = BTreeSet::new();
     for kind in said.emits.iter().chain(&said.watches) {
         check_object_kind(kind)?;
@@ -165,19 +141,13 @@ fn check_class_kind(said: &ClassKind) -> Checked {
     if said.versions.is_empty() {
         return Err(format!("{} has no version", said.kind));
     }
-    for (what, count) in [
-        ("versions", said.versions.len()),
-        ("short names", said.short_names.len()),
-        ("columns", said.columns.len()),
-    ] {
+    for (what, count) in
+        [("versions", said.versions.len()), ("short names", said.short_names.len()), ("columns", said.columns.len())]
+    {
         at_most(&format!("{what} of {}", said.kind), count, limits::CLASS_KIND_LIST_MAX)?;
     }
-    said.versions
-        .iter()
-        .try_for_each(|version| dns_label(&format!("a version of {}", said.kind), version, 63))?;
-    said.short_names
-        .iter()
-        .try_for_each(|name| dns_label(&format!("a short name of {}", said.kind), name, 63))?;
+    said.versions.iter().try_for_each(|version| dns_label(&format!("a version of {}", said.kind), version, 63))?;
+    said.short_names.iter().try_for_each(|name| dns_label(&format!("a short name of {}", said.kind), name, 63))?;
     if said.spec_schema.get("type").and_then(Value::as_str) != Some("object") {
         return Err(format!("the schema of {} is not of type object", said.kind));
     }
@@ -204,16 +174,10 @@ fn check_object_kind(said: &ObjectKind) -> Checked {
     dns_label(&format!("the plural of {}", said.kind), &said.plural, 63)?;
     dns_label(&format!("the version of {}", said.kind), &said.version, 63)?;
     if !said.group.is_empty() {
-        said.group
-            .split('.')
-            .try_for_each(|part| dns_label(&format!("the group of {}", said.kind), part, 63))?;
+        said.group.split('.').try_for_each(|part| dns_label(&format!("the group of {}", said.kind), part, 63))?;
         word(&format!("the group of {}", said.kind), &said.group)?;
     }
-    at_most(
-        &format!("fields read of {}", said.kind),
-        said.reads.len(),
-        limits::POINTERS_MAX,
-    )?;
+    at_most(&format!("fields read of {}", said.kind), said.reads.len(), limits::POINTERS_MAX)?;
     for pointer in &said.reads {
         if !pointer.starts_with('/') || pointer.len() > limits::DESCRIPTOR_TEXT_CHARS_MAX {
             return Err(format!(

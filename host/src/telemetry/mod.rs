@@ -41,9 +41,7 @@ pub fn log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
         .with_context(|| format!("{LOG_VARIABLE}: {filter:?} is no log filter; accepted are a level (error, warn, info, debug, trace) and target=level, separated by commas"))?;
     let lines = tracing_subscriber::fmt().with_env_filter(parsed).with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => lines
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .try_init(),
+        LogFormat::Text => lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
         LogFormat::Json => lines.json().flatten_event(true).try_init(),
     }
     .map_err(|error| anyhow::anyhow!("could not start logging: {error}"))
@@ -83,10 +81,7 @@ pub async fn serve(
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(readyz).with_state(ready))
         .route("/metrics", get(exposition).with_state(metrics));
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(stop)
-        .await
-        .context("could not serve metrics and health")
+    axum::serve(listener, routes).with_graceful_shutdown(stop).await.context("could not serve metrics and health")
 }
 
 async fn readyz(State(ready): State<watch::Receiver<Readiness>>) -> impl IntoResponse {
@@ -123,12 +118,7 @@ mod tests {
         let metrics = Arc::new(Metrics::default());
         let (ready, readiness) = watch::channel(Readiness::Waiting("the cache of databases is not filled".into()));
         let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(serve(
-            listener,
-            metrics.clone(),
-            readiness,
-            async move { drop(stopped.await) },
-        ));
+        let server = tokio::spawn(serve(listener, metrics.clone(), readiness, async move { drop(stopped.await) }));
 
         assert!(answer(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         let waiting = answer(address, "/readyz").await;
@@ -153,10 +143,7 @@ mod tests {
         let first = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = first.local_addr().unwrap();
         let told = format!("{:#}", listen(address).await.unwrap_err());
-        assert!(
-            told.contains(&address.to_string()) && told.contains("ATOMIX_METRICS_ADDR"),
-            "{told}"
-        );
+        assert!(told.contains(&address.to_string()) && told.contains("ATOMIX_METRICS_ADDR"), "{told}");
     }
 
     #[test]

@@ -6,6 +6,9 @@ use serde_json::Value;
 
 pub mod v0_1;
 
+/// The code of a problem without a known cause: members are not ready. While something starts it is no news.
+pub const MEMBERS_NOT_READY: &str = "MembersNotReady";
+
 /// What a plugin says it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

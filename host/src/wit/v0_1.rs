@@ -89,24 +89,12 @@ fn class_kind(said: wire::ClassKind) -> Result<ClassKind, Garbled> {
         short_names: said.short_names,
         versions: said.versions,
         spec_schema,
-        columns: columns
-            .map(|c| Column {
-                name: c.name,
-                data_type: c.data_type,
-                json_path: c.json_path,
-            })
-            .collect(),
+        columns: columns.map(|c| Column { name: c.name, data_type: c.data_type, json_path: c.json_path }).collect(),
     })
 }
 
 fn object_kind(said: wire::ObjectKind) -> ObjectKind {
-    ObjectKind {
-        group: said.group,
-        version: said.version,
-        kind: said.kind,
-        plural: said.plural,
-        reads: said.reads,
-    }
+    ObjectKind { group: said.group, version: said.version, kind: said.kind, plural: said.plural, reads: said.reads }
 }
 
 fn request(seen: &Request) -> wire::Request {
@@ -127,11 +115,7 @@ fn request(seen: &Request) -> wire::Request {
             spec: class.spec.to_string(),
         },
         partitions: (seen.partitions.iter())
-            .map(|p| wire::Partition {
-                id: p.id,
-                cluster: p.cluster,
-                service_name: p.service_name.clone(),
-            })
+            .map(|p| wire::Partition { id: p.id, cluster: p.cluster, service_name: p.service_name.clone() })
             .collect(),
         observed: seen.observed.iter().map(observed).collect(),
         cluster_domain: seen.cluster_domain.clone(),
@@ -146,10 +130,7 @@ fn observed(seen: &super::Observed) -> wire::ObservedObject {
         name: seen.name.clone(),
         terminating: seen.terminating,
         fields: (seen.fields.iter())
-            .map(|(pointer, value)| wire::ObservedField {
-                pointer: pointer.clone(),
-                value: value.to_string(),
-            })
+            .map(|(pointer, value)| wire::ObservedField { pointer: pointer.clone(), value: value.to_string() })
             .collect(),
     }
 }
@@ -166,21 +147,9 @@ fn plan(said: wire::StoragePlan) -> Result<Plan, Garbled> {
         objects: said.objects.into_iter().map(object).collect::<Result<_, _>>()?,
         partitions: said.partitions.into_iter().map(partition).collect(),
         unsupported: (said.unsupported.into_iter())
-            .map(|u| Unsupported {
-                field: u.field,
-                wanted: u.wanted,
-                kept: u.kept,
-                why: u.why,
-            })
+            .map(|u| Unsupported { field: u.field, wanted: u.wanted, kept: u.kept, why: u.why })
             .collect(),
-        notes: said
-            .notes
-            .into_iter()
-            .map(|n| Note {
-                warning: n.warning,
-                reason: reason(n.reason),
-            })
-            .collect(),
+        notes: said.notes.into_iter().map(|n| Note { warning: n.warning, reason: reason(n.reason) }).collect(),
     })
 }
 
@@ -194,14 +163,7 @@ fn partition(said: wire::PartitionState) -> PartitionState {
     PartitionState {
         id: said.id,
         ready: said.ready,
-        endpoints: said
-            .endpoints
-            .into_iter()
-            .map(|e| Endpoint {
-                host: e.host,
-                port: e.port,
-            })
-            .collect(),
+        endpoints: said.endpoints.into_iter().map(|e| Endpoint { host: e.host, port: e.port }).collect(),
         problem: said.problem.map(reason),
     }
 }
@@ -214,17 +176,11 @@ fn refusal(said: wire::Refusal) -> Refusal {
 }
 
 fn reason(said: wire::Reason) -> Reason {
-    Reason {
-        code: said.code,
-        message: said.message,
-    }
+    Reason { code: said.code, message: said.message }
 }
 
 fn field_error(said: wire::FieldError) -> FieldError {
-    FieldError {
-        path: said.path,
-        message: said.message,
-    }
+    FieldError { path: said.path, message: said.message }
 }
 
 /// Reads JSON text of bounded size and depth; an error continues the sentence "the manifest of … ".
@@ -238,10 +194,9 @@ fn parse(text: &str, bytes_max: usize) -> Result<Value, Garbled> {
         return Err("is not a JSON object".to_owned());
     }
     match depth(&value) {
-        deep if deep > limits::JSON_DEPTH_MAX => Err(format!(
-            "is nested {deep} deep; at most {} is accepted",
-            limits::JSON_DEPTH_MAX
-        )),
+        deep if deep > limits::JSON_DEPTH_MAX => {
+            Err(format!("is nested {deep} deep; at most {} is accepted", limits::JSON_DEPTH_MAX))
+        }
         _ => Ok(value),
     }
 }
@@ -267,10 +222,7 @@ mod tests {
         assert!(said("{", 100).starts_with("is not JSON: "));
         let nested = |levels: usize| format!("{}{{}}{}", r#"{"a":"#.repeat(levels - 1), "}".repeat(levels - 1));
         assert!(parse(&nested(limits::JSON_DEPTH_MAX), 1000).is_ok());
-        assert_eq!(
-            said(&nested(limits::JSON_DEPTH_MAX + 1), 1000),
-            "is nested 33 deep; at most 32 is accepted"
-        );
+        assert_eq!(said(&nested(limits::JSON_DEPTH_MAX + 1), 1000), "is nested 33 deep; at most 32 is accepted");
         assert!(said(&nested(10_000), 100_000).contains("recursion limit"));
     }
 }

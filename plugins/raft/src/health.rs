@@ -7,12 +7,7 @@ use crate::class::RaftClass;
 use crate::running::Running;
 
 /// Fields of Pods that decide.
-pub const POD_FIELDS: [&str; 4] = [
-    "/status/conditions",
-    "/status/containerStatuses",
-    "/status/phase",
-    "/status/reason",
-];
+pub const POD_FIELDS: [&str; 4] = ["/status/conditions", "/status/containerStatuses", "/status/phase", "/status/reason"];
 
 /// How a cluster goes.
 pub struct Health {
@@ -34,10 +29,7 @@ pub fn of(seen: &Seen<RaftClass>, name: &str, running: &Running) -> Health {
         (false, Some((code, why))) => Some(reason(code.clone(), format!("{count}: {why}"))),
         (false, None) => Some(reason("MembersNotReady", count)),
     };
-    Health {
-        ready: ready > all / 2,
-        problem,
-    }
+    Health { ready: ready > all / 2, problem }
 }
 
 /// A member that is not ready, and the cause if it shows one: a code and half a sentence.
@@ -61,16 +53,12 @@ fn member(seen: &Seen<RaftClass>, name: &str, running: &Running) -> Result<(), M
         return Err(Missing(None));
     };
     if pod.text("/status/phase").as_deref() == Some("Failed") {
-        let code = pod
-            .text("/status/reason")
-            .filter(|code| is_word(code))
-            .unwrap_or_else(|| "PodFailed".to_owned());
+        let code = pod.text("/status/reason").filter(|code| is_word(code)).unwrap_or_else(|| "PodFailed".to_owned());
         return because(&code, "its pod has failed".to_owned());
     }
     let conditions: Vec<Value> = pod.field("/status/conditions").unwrap_or_default();
-    let scheduled = conditions
-        .iter()
-        .find(|condition| condition["type"] == "PodScheduled" && condition["status"] == "False");
+    let scheduled =
+        conditions.iter().find(|condition| condition["type"] == "PodScheduled" && condition["status"] == "False");
     if let Some((code, message)) = scheduled.and_then(|condition| words(condition)) {
         return because(&code, message);
     }
@@ -105,24 +93,13 @@ fn member(seen: &Seen<RaftClass>, name: &str, running: &Running) -> Result<(), M
 
 fn is_ready(pod: &Live) -> bool {
     let conditions: Vec<Value> = pod.field("/status/conditions").unwrap_or_default();
-    !pod.terminating()
-        && conditions
-            .iter()
-            .any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    !pod.terminating() && conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
 }
 
 /// Reason and message of a condition or a waiting state.
 fn words(of: &Value) -> Option<(String, String)> {
     let code = of["reason"].as_str().filter(|code| is_word(code))?;
-    Some((
-        code.to_owned(),
-        of["message"]
-            .as_str()
-            .unwrap_or("no message")
-            .chars()
-            .take(MESSAGE_CHARS_MAX)
-            .collect(),
-    ))
+    Some((code.to_owned(), of["message"].as_str().unwrap_or("no message").chars().take(MESSAGE_CHARS_MAX).collect()))
 }
 
 const MESSAGE_CHARS_MAX: usize = 512;

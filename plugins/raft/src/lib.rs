@@ -53,13 +53,7 @@ fn plan(seen: &Seen<RaftClass>) -> Result<Plan, Refusal> {
     for (number, partitions) in homes {
         let (name, running) = (format!("{}-{number}", seen.database.name), clusters.running(number));
         let health = health::of(seen, &name, running);
-        let cluster = Cluster {
-            seen,
-            number,
-            name,
-            running,
-            partitions,
-        };
+        let cluster = Cluster { seen, number, name, running, partitions };
         plan = plan
             .object(format!("config-{number}"), cluster.config())
             .object(format!("peers-{number}"), cluster.peers()) // must resolve before members start
@@ -69,22 +63,14 @@ fn plan(seen: &Seen<RaftClass>) -> Result<Plan, Refusal> {
             let service = services[&id];
             plan = plan.object(format!("partition-{id}"), cluster.partition_service(service));
             let endpoints = vec![seen.endpoint(service, API_PORT)];
-            states.push(PartitionState {
-                id,
-                ready: health.ready,
-                endpoints,
-                problem: health.problem.clone(),
-            });
+            states.push(PartitionState { id, ready: health.ready, endpoints, problem: health.problem.clone() });
         }
     }
     states.sort_by_key(|state| state.id);
     plan = states.into_iter().fold(plan, Plan::partition);
     if seen.class.replicas % 2 == 0 {
         let (even, odd) = (seen.class.replicas, seen.class.replicas - 1);
-        let message = format!(
-            "{even} members can lose {}, no more than {odd} can: an odd number is better",
-            (even - 1) / 2
-        );
+        let message = format!("{even} members can lose {}, no more than {odd} can: an odd number is better", (even - 1) / 2);
         plan = plan.warn(reason("EvenReplicas", message));
     }
     Ok(clusters.note_what_stays(seen, &in_use, plan))

@@ -192,25 +192,13 @@ impl Cluster<'_> {
         let member = |i| {
             let id = format!("{}-{i}", self.name);
             let host = format!("{id}.{}.{namespace}.svc.{domain}", self.peers_name());
-            Member {
-                id,
-                host,
-                api_port: API_PORT,
-                protocol_port: PROTOCOL_PORT,
-            }
+            Member { id, host, api_port: API_PORT, protocol_port: PROTOCOL_PORT }
         };
         let members: Vec<Member> = (0..self.running.replicas).map(member).collect();
         let partitions: Vec<Partition> = self.partitions.iter().map(|&partition| Partition { partition }).collect();
-        let list = if is_first_era(&self.seen.class.image) {
-            "members"
-        } else {
-            "replicas"
-        };
+        let list = if is_first_era(&self.seen.class.image) { "members" } else { "replicas" };
         let text = |list: Result<String, _>| list.unwrap_or_default(); // plain data are always written
-        let (members, partitions) = (
-            text(serde_json::to_string(&members)),
-            text(serde_json::to_string(&partitions)),
-        );
+        let (members, partitions) = (text(serde_json::to_string(&members)), text(serde_json::to_string(&partitions)));
         format!(r#"{{"{list}":{members},"partitions":{partitions}}}"#)
     }
 
@@ -248,11 +236,7 @@ mod tests {
         ] {
             assert!(is_first_era(image), "{image}");
         }
-        for image in [
-            "atomix/raft-storage-node:v0.5.3",
-            "raft-replica/node:1",
-            "raft-replica:5000/node",
-        ] {
+        for image in ["atomix/raft-storage-node:v0.5.3", "raft-replica/node:1", "raft-replica:5000/node"] {
             assert!(!is_first_era(image), "{image}");
         }
     }

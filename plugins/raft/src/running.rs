@@ -104,17 +104,13 @@ impl Clusters {
             }
         }
         for (kept, clusters) in members {
-            let why = format!(
-                "the members of {} are fixed since it started; create another database",
-                named(seen, &clusters)
-            );
+            let why =
+                format!("the members of {} are fixed since it started; create another database", named(seen, &clusters));
             plan = plan.not_taken("spec.replicas", class.replicas, kept, why);
         }
         for (kept, (claim, clusters)) in volumes.into_iter().take(KEPT_VOLUMES_NAMED_MAX) {
-            let why = format!(
-                "the volumes of {} keep what they were made with; create another database",
-                named(seen, &clusters)
-            );
+            let why =
+                format!("the volumes of {} keep what they were made with; create another database", named(seen, &clusters));
             let wanted = class.volume_claim_template.as_ref();
             plan = match (wanted.and_then(ClaimTemplate::size), claim.and_then(ClaimTemplate::size)) {
                 (Some(size), Some(old)) if size != old => {
@@ -132,12 +128,7 @@ impl Clusters {
         let moved = |now: Option<u32>, then: Option<u32>| now.filter(|_| now != then);
         let by_clusters = |clusters: u32| database.partitions.div_ceil(clusters.max(1));
         if database.partitions_per_cluster != kept {
-            return plan.not_taken(
-                "database.spec.partitionsPerCluster",
-                database.partitions_per_cluster,
-                kept,
-                why,
-            );
+            return plan.not_taken("database.spec.partitionsPerCluster", database.partitions_per_cluster, kept, why);
         }
         if let Some(wanted) =
             moved(class.partitions_per_cluster, self.fresh.asked.partitions_per_cluster).filter(|&n| n != kept)
@@ -160,10 +151,7 @@ fn read(text: String) -> Option<Running> {
 }
 
 fn asked(class: &RaftClass) -> Asked {
-    Asked {
-        partitions_per_cluster: class.partitions_per_cluster,
-        clusters: class.clusters,
-    }
+    Asked { partitions_per_cluster: class.partitions_per_cluster, clusters: class.clusters }
 }
 
 fn about(claim: Option<&ClaimTemplate>) -> String {
@@ -178,13 +166,7 @@ fn named(seen: &Seen<RaftClass>, clusters: &[u32]) -> String {
     let name = |cluster: &u32| format!("{}-{cluster}", seen.database.name);
     match clusters {
         [first, second, third, _, ..] => {
-            format!(
-                "{}, {}, {} and {} more",
-                name(first),
-                name(second),
-                name(third),
-                clusters.len() - 3
-            )
+            format!("{}, {}, {} and {} more", name(first), name(second), name(third), clusters.len() - 3)
         }
         few => few.iter().map(name).collect::<Vec<_>>().join(", "),
     }

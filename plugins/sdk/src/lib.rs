@@ -106,25 +106,18 @@ macro_rules! export {
 
 /// A field error: the path within the class, e.g. `spec.image`, and what is wrong and what is accepted, in lower case.
 pub fn field_error(path: impl Into<String>, message: impl Into<String>) -> FieldError {
-    FieldError {
-        path: path.into(),
-        message: message.into(),
-    }
+    FieldError { path: path.into(), message: message.into() }
 }
 
 /// A reason: one word in CamelCase for machines, a sentence that names the object concerned for people.
 pub fn reason(code: impl Into<String>, message: impl Into<String>) -> Reason {
-    Reason {
-        code: code.into(),
-        message: message.into(),
-    }
+    Reason { code: code.into(), message: message.into() }
 }
 
 /// A short hash of a text (64-bit FNV-1a, in hexadecimal), for an annotation of the pod template: pods restart when their
 /// configuration changes. Not for secrets.
 pub fn hash(text: &str) -> String {
-    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
+    let hash =
+        text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     format!("{hash:016x}")
 }

@@ -25,10 +25,7 @@ impl Plan {
     /// gets `automountServiceAccountToken: false`, unless it says otherwise.
     pub fn object(mut self, id: impl Into<String>, mut manifest: Value) -> Self {
         without_token(&mut manifest);
-        self.objects.push(wire::Object {
-            id: id.into(),
-            manifest: manifest.to_string(),
-        });
+        self.objects.push(wire::Object { id: id.into(), manifest: manifest.to_string() });
         self
     }
 
@@ -41,12 +38,7 @@ impl Plan {
     /// A change that the running storage cannot make: path within the class, value asked for, value kept, and why.
     pub fn not_taken(mut self, field: &str, wanted: impl Display, kept: impl Display, why: impl Into<String>) -> Self {
         let (wanted, kept) = (wanted.to_string(), kept.to_string());
-        self.unsupported.push(wire::UnsupportedChange {
-            field: field.to_owned(),
-            wanted,
-            kept,
-            why: why.into(),
-        });
+        self.unsupported.push(wire::UnsupportedChange { field: field.to_owned(), wanted, kept, why: why.into() });
         self
     }
 
@@ -63,18 +55,8 @@ impl Plan {
     }
 
     pub(crate) fn into_wire(self) -> wire::StoragePlan {
-        let Self {
-            objects,
-            partitions,
-            unsupported,
-            notes,
-        } = self;
-        wire::StoragePlan {
-            objects,
-            partitions,
-            unsupported,
-            notes,
-        }
+        let Self { objects, partitions, unsupported, notes } = self;
+        wire::StoragePlan { objects, partitions, unsupported, notes }
     }
 }
 
@@ -103,24 +85,12 @@ mod tests {
             manifest.pointer(pointer).cloned()
         };
         let template = "/spec/template/spec/automountServiceAccountToken";
-        assert_eq!(
-            spec(json!({"kind": "StatefulSet", "spec": {"template": {"spec": pods}}}), template),
-            Some(json!(false))
-        );
+        assert_eq!(spec(json!({"kind": "StatefulSet", "spec": {"template": {"spec": pods}}}), template), Some(json!(false)));
         let asked = json!({"containers": [], "automountServiceAccountToken": true});
-        assert_eq!(
-            spec(json!({"kind": "Deployment", "spec": {"template": {"spec": asked}}}), template),
-            Some(json!(true))
-        );
-        assert_eq!(
-            spec(json!({"kind": "Pod", "spec": pods}), "/spec/automountServiceAccountToken"),
-            Some(json!(false))
-        );
+        assert_eq!(spec(json!({"kind": "Deployment", "spec": {"template": {"spec": asked}}}), template), Some(json!(true)));
+        assert_eq!(spec(json!({"kind": "Pod", "spec": pods}), "/spec/automountServiceAccountToken"), Some(json!(false)));
         let cron = json!({"kind": "CronJob", "spec": {"jobTemplate": {"spec": {"template": {"spec": pods}}}}});
-        assert_eq!(
-            spec(cron, "/spec/jobTemplate/spec/template/spec/automountServiceAccountToken"),
-            Some(json!(false))
-        );
+        assert_eq!(spec(cron, "/spec/jobTemplate/spec/template/spec/automountServiceAccountToken"), Some(json!(false)));
         assert_eq!(spec(json!({"kind": "Service", "spec": {"ports": []}}), template), None);
     }
 }

@@ -17,13 +17,7 @@ pub struct Plugin {
 impl Plugin {
     /// A plugin without classes yet. `name` is a DNS label of at most 40 characters, `version` for people.
     pub fn new(name: &'static str, version: &'static str) -> Self {
-        Self {
-            name,
-            version,
-            classes: Vec::new(),
-            emits: Vec::new(),
-            watches: Vec::new(),
-        }
+        Self { name, version, classes: Vec::new(), emits: Vec::new(), watches: Vec::new() }
     }
 
     /// Serves a kind of class.
@@ -66,23 +60,14 @@ impl Plugin {
 
     /// The contract's `plan`. What `validate` refuses is refused here too, before the plugin's own function is asked.
     pub fn plan(&self, request: wire::Request) -> Result<wire::StoragePlan, Refusal> {
-        let class = self
-            .serves(&request.class.kind)
-            .map_err(|error| Refusal::Invalid(vec![error]))?;
+        let class = self.serves(&request.class.kind).map_err(|error| Refusal::Invalid(vec![error]))?;
         (class.plan)(request)
     }
 
     fn serves(&self, kind: &str) -> Result<&Served, FieldError> {
         self.classes.iter().find(|class| class.about.kind == kind).ok_or_else(|| {
             let kinds: Vec<&str> = self.classes.iter().map(|class| class.about.kind.as_str()).collect();
-            field_error(
-                "kind",
-                format!(
-                    "{kind} is not served by plugin {}, which serves {}",
-                    self.name,
-                    kinds.join(", ")
-                ),
-            )
+            field_error("kind", format!("{kind} is not served by plugin {}, which serves {}", self.name, kinds.join(", ")))
         })
     }
 }
@@ -105,11 +90,7 @@ impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
             spec_schema: String::new(),
             columns: Vec::new(),
         };
-        Self {
-            about,
-            check: |_| Vec::new(),
-            plan,
-        }
+        Self { about, check: |_| Vec::new(), plan }
     }
 
     /// Checks beyond the schema; they run before each plan, and when a class is applied.
@@ -174,10 +155,7 @@ type PlanFn = dyn Fn(wire::Request) -> Result<wire::StoragePlan, Refusal>;
 
 impl Served {
     fn describe(self) -> wire::ClassKind {
-        wire::ClassKind {
-            spec_schema: (self.schema)(),
-            ..self.about
-        }
+        wire::ClassKind { spec_schema: (self.schema)(), ..self.about }
     }
 }
 

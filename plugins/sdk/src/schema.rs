@@ -24,17 +24,8 @@ pub fn preserve_unknown_fields(schema: &mut Schema) {
 
 fn mend(schema: &mut Value) {
     let Value::Object(fields) = schema else { return };
-    for unknown in [
-        "$schema",
-        "title",
-        "examples",
-        "example",
-        "deprecated",
-        "readOnly",
-        "writeOnly",
-        "components",
-        "$defs",
-    ] {
+    for unknown in ["$schema", "title", "examples", "example", "deprecated", "readOnly", "writeOnly", "components", "$defs"]
+    {
         fields.remove(unknown);
     }
     for (keyword, exclusive) in [("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")] {
@@ -108,19 +99,12 @@ fn plain_enum(fields: &mut Map<String, Value>) {
         return;
     };
     let words = |case: &Value| {
-        case.get("enum")
-            .and_then(Value::as_array)
-            .filter(|words| words.iter().all(Value::is_string))
-            .cloned()
+        case.get("enum").and_then(Value::as_array).filter(|words| words.iter().all(Value::is_string)).cloned()
     };
     let Some(all) = cases.iter().map(words).collect::<Option<Vec<_>>>() else {
         return;
     };
-    let mut text = fields
-        .get("description")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
+    let mut text = fields.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
     for (case, words) in cases.iter().zip(&all) {
         if let (Some(about), [word]) = (case.get("description").and_then(Value::as_str), words.as_slice()) {
             let word = word.as_str().unwrap_or_default();
@@ -181,19 +165,13 @@ mod tests {
         );
         let mode = &schema["properties"]["mode"];
         let text = "How it starts.\nFast: At once.\nSlow: In order.";
-        assert_eq!(
-            mode,
-            &json!({"description": text, "type": "string", "enum": ["Fast", "Slow"]})
-        );
+        assert_eq!(mode, &json!({"description": text, "type": "string", "enum": ["Fast", "Slow"]}));
         assert_eq!(schema["properties"]["part"]["description"], json!("A part."));
         assert_eq!(
             schema["properties"]["anything"],
             json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
         );
-        assert_eq!(
-            schema["properties"]["part"]["properties"]["names"]["items"],
-            json!({"type": "string"})
-        );
+        assert_eq!(schema["properties"]["part"]["properties"]["names"]["items"], json!({"type": "string"}));
         let text = schema.to_string();
         for unwanted in ["$ref", "$schema", "title", "uint32", "anyOf", "oneOf"] {
             assert!(!text.contains(unwanted), "{unwanted} is left in {schema:#}");

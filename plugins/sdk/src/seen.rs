@@ -64,26 +64,14 @@ impl<C> Seen<C> {
 
     /// Labels by which pods of a cluster are selected: `app`, `database` and `cluster`. They never change.
     pub fn selector(&self, cluster: u32) -> Value {
-        let labels = [
-            ("app", "atomix"),
-            ("database", &self.database.database_label),
-            ("cluster", &cluster.to_string()),
-        ];
-        labels
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), Value::from(value)))
-            .collect::<Map<_, _>>()
-            .into()
+        let labels = [("app", "atomix"), ("database", &self.database.database_label), ("cluster", &cluster.to_string())];
+        labels.into_iter().map(|(key, value)| (key.to_owned(), Value::from(value))).collect::<Map<_, _>>().into()
     }
 
     /// Labels for the pods of a cluster: the database's own, and those of [`Seen::selector`].
     pub fn pod_labels(&self, cluster: u32) -> Value {
-        let mut labels: Map<String, Value> = self
-            .database
-            .labels
-            .iter()
-            .map(|(key, value)| (key.clone(), Value::from(value.as_str())))
-            .collect();
+        let mut labels: Map<String, Value> =
+            self.database.labels.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))).collect();
         if let Value::Object(selector) = self.selector(cluster) {
             labels.extend(selector);
         }
@@ -92,10 +80,7 @@ impl<C> Seen<C> {
 
     /// Where a Service of the database's namespace answers.
     pub fn endpoint(&self, service: &str, port: u16) -> Endpoint {
-        Endpoint {
-            host: format!("{service}.{}.svc.{}", self.database.namespace, self.cluster_domain),
-            port,
-        }
+        Endpoint { host: format!("{service}.{}.svc.{}", self.database.namespace, self.cluster_domain), port }
     }
 }
 

@@ -1,0 +1,134 @@
+//! `atomix-controller run`: the controller itself, until it is told to stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::controller::{self, Options};
+use crate::telemetry::{self, LogFormat, Metrics, Readiness};
+use anyhow::Context;
+use clap::{Args as ClapArgs, ValueEnum};
+use tokio::sync::watch;
+
+/// Run the controller. It finds the cluster by the environment of its pod, or by KUBECONFIG, and stops on SIGTERM or SIGINT.
+#[derive(ClapArgs, Debug)]
+pub struct Args {
+    /// Namespace of the controller: plugins' ConfigMaps are read there, and the webhook's certificate is kept there.
+    #[arg(long, env = "CONTROLLER_NAMESPACE", default_value = "kube-system")]
+    controller_namespace: String,
+
+    /// Name of the controller: of its Service, its Secret and its admission policy.
+    #[arg(long, env = "CONTROLLER_NAME", default_value = "atomix-controller")]
+    controller_name: String,
+
+    /// Which databases are served: those of the whole cluster, or only those in the pod's namespace.
+    #[arg(long, env = "CONTROLLER_SCOPE", value_enum, default_value_t = Scope::Cluster)]
+    scope: Scope,
+
+    /// Namespace of the pod; the one served with --scope=namespace.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "kube-system")]
+    pod_namespace: String,
+
+    /// DNS domain of the cluster: ends the host names that clients are given.
+    #[arg(long, env = "CLUSTER_DOMAIN", default_value = "cluster.local")]
+    cluster_domain: String,
+
+    /// Serve databases in the controller's own namespace too. Who may create them there may also install plugins.
+    #[arg(long, env = "ATOMIX_ALLOW_OWN_NAMESPACE")]
+    allow_own_namespace: bool,
+
+    /// Address for the conversion webhook (HTTPS).
+    #[arg(long, env = "ATOMIX_WEBHOOK_ADDR", default_value = "0.0.0.0:8443", value_name = "IP:PORT")]
+    webhook_addr: SocketAddr,
+
+    /// Address for /metrics, /healthz and /readyz (HTTP).
+    #[arg(long, env = "ATOMIX_METRICS_ADDR", default_value = "0.0.0.0:8080", value_name = "IP:PORT")]
+    metrics_addr: SocketAddr,
+
+    /// What is logged, e.g. `info` or `info,atomix_controller=debug`.
+    #[arg(long, env = "ATOMIX_LOG", default_value = "info")]
+    log: String,
+
+    /// How it is logged.
+    #[arg(long, env = "ATOMIX_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Scope {
+    Cluster,
+    Namespace,
+}
+
+/// Runs until told to stop.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    telemetry::log(&args.log, args.log_format)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads to run on")?;
+    runtime.block_on(serve(args))
+}
+
+async fn serve(args: Args) -> anyhow::Result<()> {
+    let client = kube_client().await?;
+    let listener = telemetry::listen(args.metrics_addr).await?;
+    let metrics = Arc::new(Metrics::default());
+    let stop = stop_signal()?;
+    let (webhook_ready, webhook_up) = watch::channel(false);
+    let (controller_ready, controller_up) = watch::channel(false);
+    let (ready_in, ready) = watch::channel(Readiness::Waiting("the webhook and the caches start".to_owned()));
+    webhook_ready.send_replace(true);
+    let options = Options {
+        namespace: args.controller_namespace,
+        name: args.controller_name,
+        cluster_domain: args.cluster_domain,
+        scope: matches!(args.scope, Scope::Namespace).then_some(args.pod_namespace),
+        allow_own_namespace: args.allow_own_namespace,
+    };
+    let both = both_ready(webhook_up, controller_up, ready_in);
+    tokio::spawn(both);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "controller starts");
+    tokio::try_join!(
+        telemetry::serve(listener, metrics.clone(), ready, stopped(stop.clone())),
+        controller::run(client, options, metrics, controller_ready, stopped(stop)),
+    )?;
+    tracing::info!("controller has stopped");
+    Ok(())
+}
+
+async fn kube_client() -> anyhow::Result<kube::Client> {
+    let config = kube::Config::infer().await.context(
+        "no cluster to talk to: neither a pod's ServiceAccount nor a kubeconfig was found; run it in a pod, or set KUBECONFIG",
+    )?;
+    let client =
+        kube::client::ClientBuilder::try_from(config).context("the cluster's address or credentials cannot be used")?;
+    Ok(client.build())
+}
+
+async fn both_ready(
+    mut webhook: watch::Receiver<bool>,
+    mut controller: watch::Receiver<bool>,
+    ready: watch::Sender<Readiness>,
+) {
+    let _ = webhook.wait_for(|up| *up).await;
+    ready.send_replace(Readiness::Waiting("plugins are loaded and databases are listed".to_owned()));
+    let _ = controller.wait_for(|up| *up).await;
+    ready.send_replace(Readiness::Ready);
+    tracing::info!("controller is ready");
+    ready.closed().await;
+}
+
+/// Becomes true on SIGTERM or SIGINT.
+fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (told, stop) = watch::channel(false);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        told.send_replace(true);
+        told.closed().await;
+    });
+    Ok(stop)
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}

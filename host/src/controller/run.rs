@@ -1,0 +1,381 @@
+//! The watches that call the reconcile: which kinds are watched, and which databases a change concerns.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use futures::{StreamExt, future, stream};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{ApiResource, DynamicObject};
+use kube::core::{GroupVersionKind, PartialObjectMeta};
+use kube::runtime::controller;
+use kube::runtime::events::{Recorder, Reporter as EventReporter};
+use kube::runtime::reflector::{self, ObjectRef};
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::{WatchStreamExt, applier};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::{Notify, mpsc, watch};
+
+use super::report::database_kind;
+use super::{Context, Memories, reconcile};
+use crate::admit::partition_kind;
+use crate::apply::guard;
+use crate::cache::{Caches, Change, Key, Kind, Live, State, Trim, Wanted, Watches, api};
+use crate::catalog::{self, Catalog, Counts, Grants, Reporter, SourceEvent};
+use crate::crd::DatabaseSpec;
+use crate::sandbox::Sandbox;
+use crate::telemetry::Metrics;
+use crate::{limits, names, observe};
+
+/// How the controller is set up.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The controller's namespace: plugins are installed there.
+    pub namespace: String,
+    /// The controller's name.
+    pub name: String,
+    /// DNS domain of the cluster.
+    pub cluster_domain: String,
+    /// Deal only with databases of this namespace.
+    pub scope: Option<String>,
+    /// Whether databases in the controller's own namespace are served.
+    pub allow_own_namespace: bool,
+}
+
+type DatabaseRef = ObjectRef<DynamicObject>;
+
+/// Runs the controller until `stop` resolves. `ready` becomes true when all plugins are loaded and the databases are listed.
+pub async fn run(
+    client: Client,
+    options: Options,
+    metrics: Arc<Metrics>,
+    ready: watch::Sender<bool>,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let caches = Arc::new(Caches::default());
+    let (changes_in, changes) = mpsc::channel(limits::CHANGES_WAITING);
+    let (wake, mut woken) = mpsc::channel::<DatabaseRef>(limits::CHANGES_WAITING);
+    let watches = Arc::new(Watches::new(client.clone(), caches.clone(), changes_in, options.scope.clone()));
+    let writer = reflector::store::Writer::new(resource());
+    let store = writer.as_reader();
+    let reporter = EventReporter { controller: names::MANAGER.to_owned(), instance: std::env::var("POD_NAME").ok() };
+    let ctx = Arc::new(Context {
+        events: Recorder::new(client.clone(), reporter),
+        catalog: Arc::new(Catalog::default()),
+        databases: store.clone(),
+        memories: Memories::default(),
+        labels: Mutex::default(),
+        watches_wanted: Notify::new(),
+        client: client.clone(),
+        caches,
+        options,
+        metrics,
+    });
+    let desk = Arc::new(Desk { ctx: ctx.clone(), watches, wake, roles_changed: Notify::new(), report: Notify::new() });
+    desk.want();
+    let (sources_in, sources) = mpsc::channel(limits::SOURCES_WAITING);
+    let background = vec![
+        tokio::spawn(catalog::follow_sources(client.clone(), ctx.options.namespace.clone(), sources_in)),
+        tokio::spawn(desk.clone().hear(changes)),
+        tokio::spawn(desk.clone().definitions()),
+        tokio::spawn(desk.clone().report()),
+        tokio::spawn(desk.clone().rewatch()),
+    ];
+    let (loaded, mut plugins_loaded) = watch::channel(false);
+    let plugins = tokio::spawn(desk.clone().plugins(Sandbox::new()?, sources, loaded));
+    let databases = desk.clone().databases(writer);
+    let queue =
+        stream::select(databases, stream::poll_fn(move |cx| woken.poll_recv(cx))).map(Ok::<_, std::convert::Infallible>);
+    let passes = applier(
+        |object, ctx| Box::pin(reconcile(object, ctx)),
+        |_, error, _| match *error {},
+        ctx.clone(),
+        store.clone(),
+        queue,
+        controller_config(),
+    );
+    let serve = async {
+        let _ = plugins_loaded.wait_for(|loaded| *loaded).await;
+        let listed = async {
+            let _ = store.wait_until_ready().await;
+            ready.send_replace(true);
+        };
+        let work = passes.for_each(|_| future::ready(()));
+        future::join(listed, work).await;
+    };
+    tokio::select! { () = serve => {}, () = stop => {} }
+    background.into_iter().chain([plugins]).for_each(|task| task.abort());
+    Ok(())
+}
+
+/// Where changes arrive and are sorted by whom they concern.
+struct Desk {
+    ctx: Arc<Context>,
+    watches: Arc<Watches>,
+    wake: mpsc::Sender<DatabaseRef>,
+    /// A ClusterRole of a plugin changed.
+    roles_changed: Notify,
+    /// A StoragePlugin's story may have changed.
+    report: Notify,
+}
+
+impl Desk {
+    /// Hears what the caches have to say, and wakes the databases concerned.
+    async fn hear(self: Arc<Self>, mut changes: mpsc::Receiver<Change>) {
+        while let Some(change) = changes.recv().await {
+            match change {
+                Change::Object(kind, _) | Change::State(kind) if kind == catalog::role_kind() => {
+                    self.roles_changed.notify_one()
+                }
+                Change::Object(kind, _) | Change::State(kind) if kind == Reporter::kind() => self.report.notify_one(),
+                Change::Object(kind, live) if kind.group == crate::crd::STORAGE_GROUP => {
+                    self.wake_users(&kind, &live).await;
+                    self.report.notify_one();
+                }
+                Change::Object(_, live) => self.wake_owner(&live).await,
+                Change::State(kind) => {
+                    self.wake_where(|spec, kinds| spec.storage_class.kind == kind.kind || kinds(&kind)).await
+                }
+            }
+        }
+    }
+
+    /// Loads plugins as their ConfigMaps and roles come, change and go.
+    async fn plugins(
+        self: Arc<Self>,
+        sandbox: Sandbox,
+        mut sources: mpsc::Receiver<SourceEvent>,
+        loaded: watch::Sender<bool>,
+    ) {
+        let mut known = SourceEvent::new();
+        let mut listed = false;
+        loop {
+            tokio::select! {
+                event = sources.recv() => match event {
+                    Some(event) => {
+                        let gone = known.into_keys().filter(|name| !event.contains_key(name)).map(|name| (name, Vec::new()));
+                        known = gone.chain(event.clone()).collect();
+                        listed = true;
+                    }
+                    None => return,
+                },
+                () = self.roles_changed.notified() => {}
+            }
+            if !listed || self.ctx.caches.state(&catalog::role_kind()) == State::Starting {
+                continue;
+            }
+            let mut order: Vec<_> = known.clone().into_iter().collect();
+            order.sort_by_key(|(_, sources)| sources.first().map(|source| source.created)); // who came first keeps its kinds
+            let mut changed = BTreeSet::new();
+            for (name, sources) in order {
+                let role = self.ctx.caches.find(&catalog::role_kind(), &Key::new("", format!("atomix-plugin-{name}")));
+                let grants = role.map(|role| Grants::of(&role.body));
+                let (catalog, sandbox) = (self.ctx.catalog.clone(), sandbox.clone());
+                let settled = tokio::task::spawn_blocking(move || catalog.settle(&sandbox, &name, sources, grants)).await;
+                changed.extend(settled.unwrap_or_default());
+            }
+            known.retain(|_, sources| !sources.is_empty());
+            self.want();
+            if !changed.is_empty() {
+                let catalog = self.ctx.catalog.clone();
+                let concerned = |kind: &str| changed.contains(kind) || catalog.serving(kind).is_none();
+                self.wake_where(|spec, _| concerned(&spec.storage_class.kind)).await;
+            }
+            self.report.notify_one();
+            loaded.send_replace(true);
+        }
+    }
+
+    /// Tells the watches of definitions that come or change. Their metadata is enough.
+    async fn definitions(self: Arc<Self>) {
+        let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(self.ctx.client.clone());
+        let events = watcher(api, watcher::Config::default()).default_backoff();
+        futures::pin_mut!(events);
+        while let Some(event) = events.next().await {
+            if let Ok(Event::Apply(definition) | Event::InitApply(definition)) = event
+                && let Some((plural, group)) = definition.name_any().split_once('.')
+            {
+                self.watches.defined(group, plural);
+            }
+        }
+    }
+
+    /// Keeps StoragePlugins true, at a quiet pace.
+    async fn report(self: Arc<Self>) {
+        let ctx = &self.ctx;
+        let reporter =
+            Reporter { client: ctx.client.clone(), caches: ctx.caches.clone(), namespace: ctx.options.namespace.clone() };
+        loop {
+            self.report.notified().await;
+            tokio::time::sleep(limits::REPORT_PAUSE).await;
+            if ctx.caches.state(&Reporter::kind()) != State::Synced {
+                continue; // its end of listing notifies
+            }
+            let kinds: Vec<_> =
+                ctx.databases.state().iter().filter_map(|object| spec(object)).map(|spec| spec.storage_class.kind).collect();
+            let counts = |_: &str, of: &[String]| Counts {
+                databases: count(kinds.iter().filter(|kind| of.contains(kind)).count()),
+                classes: count(self.class_kinds(of).iter().map(|kind| ctx.caches.all(kind).len()).sum()),
+            };
+            if let Err(error) = reporter.report(&ctx.catalog, counts, Timestamp::now()).await {
+                tracing::debug!(%error, "StoragePlugins not written; trying again");
+                tokio::time::sleep(limits::RETRY_AFTER_MIN).await;
+                self.report.notify_one();
+            }
+        }
+    }
+
+    async fn rewatch(self: Arc<Self>) {
+        loop {
+            self.ctx.watches_wanted.notified().await;
+            self.want();
+        }
+    }
+
+    /// The databases themselves, as a stream of those that came or changed.
+    fn databases(
+        self: Arc<Self>,
+        writer: reflector::store::Writer<DynamicObject>,
+    ) -> impl futures::Stream<Item = DatabaseRef> {
+        let api = api(&self.ctx.client, &database_kind(), self.ctx.options.scope.as_deref());
+        let events = watcher(api, watcher::Config::default())
+            .default_backoff()
+            .modify(|object| object.metadata.managed_fields = None)
+            .reflect(writer);
+        events.filter_map(move |event| {
+            let desk = self.clone();
+            async move {
+                match event {
+                    Ok(Event::Apply(object) | Event::InitApply(object)) => {
+                        desk.know(&object);
+                        Some(ObjectRef::from_obj_with(&object, resource()))
+                    }
+                    Ok(Event::Delete(object)) => {
+                        desk.ctx.memories.forget(&object.uid().unwrap_or_default());
+                        desk.report.notify_one();
+                        None
+                    }
+                    Ok(_) => None,
+                    Err(error) => {
+                        tracing::debug!(%error, "databases cannot be watched; trying again");
+                        None
+                    }
+                }
+            }
+        })
+    }
+
+    /// Remembers by which labels a database's objects are told.
+    fn know(&self, object: &DynamicObject) {
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let mut labels = self.ctx.labels.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let label = names::database_label(&namespace, &name);
+        let new = labels.insert(Key::new(&namespace, label), name.clone()).is_none();
+        labels.insert(Key::new(&namespace, &name), name);
+        if new {
+            self.report.notify_one();
+        }
+    }
+
+    /// Makes the watches those that plugins and databases need.
+    fn want(&self) {
+        let ctx = &self.ctx;
+        let mut wanted: BTreeMap<Kind, Wanted> = BTreeMap::new();
+        let own = |mut wanted: Wanted| {
+            wanted.namespace = Some(ctx.options.namespace.clone());
+            wanted
+        };
+        wanted.insert(partition_kind(), Wanted::of_databases(Trim::whole(["/status".to_owned()])));
+        wanted.insert(Reporter::kind(), own(Wanted::all(Trim::whole(["/status".to_owned()]))));
+        wanted.insert(catalog::role_kind(), Wanted { selector: catalog::ROLE_SELECTOR, ..Wanted::all(Trim::whole([])) });
+        for kind in guard::kinds() {
+            wanted.insert(kind, Wanted { name: Some(names::MANAGER.to_owned()), ..Wanted::all(Trim::whole([])) });
+        }
+        for object in ctx.databases.state() {
+            for kind in kinds_written(&object) {
+                wanted.entry(kind).or_insert_with(|| Wanted::of_databases(Trim::whole([])));
+            }
+        }
+        for plugin in ctx.catalog.all() {
+            let descriptor = plugin.revision.descriptor();
+            for kind in &descriptor.class_kinds {
+                wanted.insert(observe::class_kind(kind), Wanted::all(Trim::whole([])));
+            }
+            for (kind, whole) in
+                descriptor.emits.iter().map(|k| (k, true)).chain(descriptor.watches.iter().map(|k| (k, false)))
+            {
+                let trim = Trim { whole, reads: kind.reads.iter().cloned().collect() };
+                let entry = wanted.entry(observe::kind(kind)).or_insert_with(|| Wanted::of_databases(Trim::default()));
+                entry.trim.merge(&trim);
+            }
+        }
+        self.watches.want(wanted);
+    }
+
+    fn class_kinds(&self, names: &[String]) -> Vec<Kind> {
+        let plugins = self.ctx.catalog.all();
+        let kinds = plugins.iter().flat_map(|plugin| &plugin.revision.descriptor().class_kinds);
+        kinds.filter(|kind| names.contains(&kind.kind)).map(observe::class_kind).collect()
+    }
+
+    /// Wakes the database that an object belongs to.
+    async fn wake_owner(&self, live: &Live) {
+        let name = live.database_label().and_then(|label| {
+            let labels = self.ctx.labels.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            labels.get(&Key::new(&live.namespace, label)).cloned()
+        });
+        if let Some(name) = name {
+            let _ = self.wake.send(ObjectRef::new_with(&name, resource()).within(&live.namespace)).await;
+        }
+    }
+
+    /// Wakes the databases that use a class, or would if it were there.
+    async fn wake_users(&self, kind: &Kind, class: &Live) {
+        for object in self.ctx.databases.state() {
+            let Some(wanted) = spec(&object).map(|spec| spec.storage_class) else { continue };
+            let here = wanted.namespace.as_deref() == Some(&class.namespace)
+                || object.namespace().as_deref() == Some(&class.namespace);
+            if wanted.kind == kind.kind && wanted.name == class.name && here {
+                let _ = self.wake.send(ObjectRef::from_obj_with(&*object, resource())).await;
+            }
+        }
+    }
+
+    /// Wakes the databases that a test picks, by their spec and by whether objects of a kind were written for them.
+    async fn wake_where(&self, pick: impl Fn(&DatabaseSpec, &dyn Fn(&Kind) -> bool) -> bool) {
+        for object in self.ctx.databases.state() {
+            let serving = spec(&object).and_then(|spec| self.ctx.catalog.serving(&spec.storage_class.kind));
+            let touches = |kind: &Kind| {
+                let descriptor = serving.as_ref().map(|plugin| plugin.revision.descriptor());
+                let reads =
+                    descriptor.into_iter().flat_map(|d| d.emits.iter().chain(&d.watches)).any(|k| observe::kind(k) == *kind);
+                reads || *kind == partition_kind() || kinds_written(&object).contains(kind)
+            };
+            if spec(&object).is_some_and(|spec| pick(&spec, &touches)) {
+                let _ = self.wake.send(ObjectRef::from_obj_with(&*object, resource())).await;
+            }
+        }
+    }
+}
+
+fn kinds_written(object: &DynamicObject) -> Vec<Kind> {
+    let kinds = object.data.pointer("/status/kinds").cloned();
+    kinds.and_then(|kinds| serde_json::from_value(kinds).ok()).unwrap_or_default()
+}
+
+fn spec(object: &DynamicObject) -> Option<DatabaseSpec> {
+    object.data.get("spec").cloned().and_then(|spec| serde_json::from_value(spec).ok())
+}
+
+fn resource() -> ApiResource {
+    let kind = database_kind();
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(&kind.group, &kind.version, &kind.kind), &kind.plural)
+}
+
+fn controller_config() -> controller::Config {
+    controller::Config::default().concurrency(limits::RECONCILES_AT_ONCE)
+}
+
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
