@@ -40,6 +40,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
 fn databases() -> CustomResourceDefinition {
     let versions = vec![v1beta2::Database::crd(), Database::crd()];
     let mut definition = merge_crds(versions, VERSION).expect("both versions have the same group, kind and names");
+    definition.spec.versions.sort_by(|a, b| a.name.cmp(&b.name));
     definition.spec.conversion = Some(CustomResourceConversion {
         strategy: "Webhook".to_owned(),
         webhook: Some(WebhookConversion {

@@ -1,5 +1,6 @@
 //! What users write and what we answer: one file a kind, conversion between versions beside it. Knows no other room.
 
+pub mod conversion;
 pub mod database;
 pub mod definitions;
 pub mod member;
