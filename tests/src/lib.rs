@@ -1,1 +1,36 @@
+//! A real Kubernetes control plane on any machine, shared by tests, demo and benchmarks.
+//!
+//! ```text
+//! assets ──► guard ──► controlplane ◄── nodes           a cluster: programs, processes, who may do what, nodes
+//!                           ▲
+//!             kubectl, audit, eventually, loopback      what one does with it
+//!                           ▲
+//!               dist ──► deploy ──► controller          the controller on it, under its own account
+//!                           ▲               ▲
+//!                         world       cluster ◄── demo  for tests; for a person
+//! ```
+//!
+//! Nothing here reads `KUBECONFIG`: nobody's own cluster is ever touched.
 
+pub mod paths;
+
+pub mod assets;
+pub mod guard;
+pub mod pki;
+pub mod ports;
+
+pub mod controlplane;
+pub mod nodes;
+
+pub mod audit;
+pub mod eventually;
+pub mod kubectl;
+pub mod loopback;
+
+pub mod controller;
+pub mod deploy;
+pub mod dist;
+
+pub mod cluster;
+pub mod demo;
+pub mod world;

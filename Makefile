@@ -1,0 +1,46 @@
+# Needs rustup (https://rustup.rs), Go 1.21 or newer (https://go.dev/doc/install), a C compiler and make; fetches the rest by itself.
+
+CLUSTER = cargo run --quiet --package atomix-tests --bin atomix-cluster --
+DENY = target/tools/bin/cargo-deny
+DENY_VERSION = 0.20.2
+
+.PHONY: help demo up down dist test bench toolchain
+
+help: ## Say what can be done here
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+demo: toolchain ## Bring a cluster up on this machine and walk through an example (the first time builds for about 20 minutes)
+	$(CLUSTER) demo
+
+up: toolchain ## Bring a cluster with the controller up on this machine, in the background
+	$(CLUSTER) up
+
+down: toolchain ## Take the cluster down
+	$(CLUSTER) down
+
+dist: toolchain ## Build everything that a user applies into dist/
+	$(CLUSTER) dist
+
+test: toolchain $(DENY) ## Prove everything: style, lints, documentation, licences, unit tests, cluster tests
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	$(DENY) check bans licenses sources
+	$(CLUSTER) build
+	$(CLUSTER) dist
+	ATOMIX_PREBUILT=1 cargo test --workspace
+
+bench: toolchain ## Measure; tables go to target/bench/
+	$(CLUSTER) build
+	$(CLUSTER) dist
+	ATOMIX_PREBUILT=1 cargo bench --package atomix-tests
+
+# Rust of the version in rust-toolchain.toml with what it lists there, also where rustup is told not to install by itself.
+toolchain:
+	@command -v cc > /dev/null || { echo "a C compiler is missing: install gcc or clang (Debian: apt install gcc, macOS: xcode-select --install)"; exit 1; }
+	@command -v cargo > /dev/null || { echo "Rust is missing: https://rustup.rs"; exit 1; }
+	@cargo fmt --version > /dev/null 2>&1 && cargo clippy --version > /dev/null 2>&1 \
+		&& test -d "$$(rustc --print target-libdir --target wasm32-unknown-unknown)" || rustup toolchain install
+
+$(DENY):
+	cargo install --locked --root target/tools cargo-deny@$(DENY_VERSION)

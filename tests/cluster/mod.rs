@@ -1,0 +1,4 @@
+//! One file a subject.
+
+mod controlplane;
+mod guard;

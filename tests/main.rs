@@ -1,0 +1,5 @@
+//! Cluster tests: sentences about states, on a real control plane.
+
+#![allow(clippy::unwrap_used)]
+
+mod cluster;

@@ -1,0 +1,189 @@
+//! The programs of a control plane, built from source once and kept while the go.mod files stay as they are. Starts none of them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use sha2::{Digest, Sha256};
+
+use crate::paths;
+
+/// Version that the programs of Kubernetes say they are; it must be that of tests/controlplane/go.mod.
+const KUBERNETES: &str = "v1.36.3";
+/// Version that kwok says it is; it must be that of tests/controlplane/kwok/go.mod.
+const KWOK: &str = "v0.8.0";
+
+/// A program to build: name, package, folder of its go.mod below tests/controlplane, how long it takes on 2 cores when nothing is
+/// cached (each finds compiled what the ones before it share with it).
+const PROGRAMS: [(&str, &str, &str, &str); 6] = [
+    ("etcd", "go.etcd.io/etcd/server/v3", "", "45 s"),
+    ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", "", "3 min"),
+    ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", "", "1 min"),
+    ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", "", "5 s"),
+    ("kubectl", "k8s.io/kubernetes/cmd/kubectl", "", "20 s"),
+    ("kwok", "sigs.k8s.io/kwok/cmd/kwok", "kwok", "70 s"),
+];
+
+/// What kwok does to nodes, pods and volumes: folders of stage files in its module.
+const STAGES: [&str; 4] = ["pod/fast", "node/fast", "node/heartbeat-with-lease", "volume/fast"];
+
+/// Where the programs are.
+#[derive(Clone, Debug)]
+pub struct Assets {
+    programs: BTreeMap<&'static str, PathBuf>,
+    /// Configuration of kwok: all its stages in one file.
+    pub stages: PathBuf,
+}
+
+impl Assets {
+    /// Path of one of the programs: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl, kwok.
+    pub fn program(&self, name: &str) -> &Path {
+        self.programs.get(name).expect("the list of programs is fixed")
+    }
+}
+
+/// Finds the programs, and builds what is missing (up to nine minutes the first time). Says on standard error what it builds.
+///
+/// What the folder named by `KUBEBUILDER_ASSETS` has is taken from there.
+pub fn build() -> Result<Assets> {
+    let sources = paths::root().join("tests/controlplane");
+    let dir = paths::state().join("controlplane").join(fingerprint(&sources)?);
+    let bin = dir.join("bin");
+    fs::create_dir_all(&bin).with_context(|| format!("could not make {}", bin.display()))?;
+    let lock = fs::File::create(dir.join("lock")).with_context(|| format!("could not lock {}", dir.display()))?;
+    lock.lock().context("could not wait for another build of the control plane")?;
+
+    let supplied = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    let mut programs = BTreeMap::new();
+    for (name, package, module, takes) in PROGRAMS {
+        let given = supplied.as_ref().map(|dir| dir.join(name)).filter(|path| path.is_file());
+        let path = given.unwrap_or_else(|| bin.join(name));
+        if !path.is_file() {
+            go_build(name, package, &sources.join(module), takes, &path)?;
+        }
+        programs.insert(name, path);
+    }
+    let stages = dir.join("stages.yaml");
+    if !stages.is_file() {
+        fs::write(&stages, read_stages(&sources.join("kwok"))?)
+            .with_context(|| format!("could not write {}", stages.display()))?;
+    }
+    Ok(Assets { programs, stages })
+}
+
+/// Tells what is built: to standard error itself, so that a test runner that captures output shows it too.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}"); // nothing is lost if nobody listens
+}
+
+fn fingerprint(sources: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    for name in ["go.mod", "go.sum", "kwok/go.mod", "kwok/go.sum"] {
+        let path = sources.join(name);
+        hash.update(fs::read(&path).with_context(|| format!("could not read {}", path.display()))?);
+    }
+    hash.update(format!("{STAGES:?}"));
+    Ok(hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn go_build(name: &str, package: &str, module: &Path, takes: &str, out: &Path) -> Result<()> {
+    require_go()?;
+    say(&format!("building {name} … (about {takes} on 2 cores the first time)"));
+    let version = match name {
+        "etcd" => String::new(),
+        "kwok" => format!(" -X sigs.k8s.io/kwok/pkg/consts.Version={KWOK}"),
+        // Without it the API server and the nodes call themselves v0.0.0-master+$Format:%H$.
+        _ => format!(" -X k8s.io/component-base/version.gitVersion={KUBERNETES}"),
+    };
+    let fresh = out.with_extension("new");
+    let mut command = Command::new("go");
+    command.current_dir(module).env("CGO_ENABLED", "0").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.args(["build", "-trimpath", "-ldflags", &format!("-s -w{version}"), "-o"]).arg(&fresh).arg(package);
+    let start = Instant::now();
+    let child = command.spawn().context("could not start go")?;
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || tell.send(child.wait_with_output()));
+    let output = loop {
+        match told.recv_timeout(Duration::from_secs(30)) {
+            Ok(output) => break output.context("could not wait for go")?,
+            Err(RecvTimeoutError::Timeout) => say(&format!("  {name}: {} s so far", start.elapsed().as_secs())),
+            Err(RecvTimeoutError::Disconnected) => bail!("nobody waits for go any more"),
+        }
+    };
+    if !output.status.success() {
+        bail!("could not build {name}:\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+    fs::rename(&fresh, out).with_context(|| format!("could not put {name} in its place"))?;
+    say(&format!("  {name} built in {} s", start.elapsed().as_secs()));
+    Ok(())
+}
+
+/// Go must be there, and new enough to bring the version that go.mod asks for by itself.
+fn require_go() -> Result<()> {
+    let how = "the control plane is built from source with Go 1.21 or newer: https://go.dev/doc/install, or your system's package golang-go";
+    let asked = Command::new("go").args(["env", "GOVERSION"]).current_dir(std::env::temp_dir()).output();
+    let Ok(output) = asked else { bail!("go is not there; {how}") };
+    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    match minor(&version) {
+        Some(minor) if minor >= 21 => Ok(()),
+        _ => bail!("go says its version is {version:?}; {how}"),
+    }
+}
+
+fn minor(version: &str) -> Option<u32> {
+    let rest = version.strip_prefix("go1.")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+fn read_stages(module: &Path) -> Result<String> {
+    require_go()?;
+    let list = ["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"];
+    let download = Command::new("go").args(["mod", "download", "sigs.k8s.io/kwok"]).current_dir(module).output();
+    let output = Command::new("go").args(list).current_dir(module).output();
+    let (download, output) = (download.context("could not run go")?, output.context("could not run go")?);
+    let dir = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    if !output.status.success() || dir.is_empty() {
+        let said = [download.stderr, output.stderr].concat();
+        bail!("go does not say where the files of kwok are:\n{}", String::from_utf8_lossy(&said));
+    }
+    let mut stages = String::new();
+    for folder in STAGES {
+        let folder = Path::new(&dir).join("kustomize/stage").join(folder);
+        let entries = fs::read_dir(&folder).with_context(|| format!("could not read {}", folder.display()))?;
+        let mut paths: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
+        paths.sort();
+        for path in paths.iter().filter(|path| path.extension().is_some_and(|ext| ext == "yaml")) {
+            let text = fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
+            if text.contains("kind: Stage\n") {
+                stages.push_str("---\n");
+                stages.push_str(&text);
+            }
+        }
+    }
+    Ok(stages)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_go_are_read() {
+        assert_eq!(minor("go1.26.8"), Some(26));
+        assert_eq!(minor("go1.21rc2"), Some(21));
+        assert_eq!(minor("devel"), None);
+    }
+
+    #[test]
+    fn versions_are_those_of_the_go_mod_files() {
+        let sources = paths::root().join("tests/controlplane");
+        let read = |name: &str| fs::read_to_string(sources.join(name)).expect("go.mod is there");
+        assert!(read("go.mod").contains(&format!("k8s.io/kubernetes {KUBERNETES}")));
+        assert!(read("kwok/go.mod").contains(&format!("sigs.k8s.io/kwok {KWOK}")));
+    }
+}

@@ -1,0 +1,179 @@
+//! Which requests the API server answered, read from its audit log. Sends nothing but its own marks.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::controlplane::{ControlPlane, get};
+use crate::eventually::{Eventually, eventually};
+
+/// What the API server writes down: who asked for what and what became of it, without bodies.
+pub const POLICY: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+";
+
+/// The audit log of one control plane.
+#[derive(Debug)]
+pub struct Audit {
+    path: PathBuf,
+}
+
+/// A moment in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark(u64);
+
+/// One request that was answered, or a watch that was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The user that the API server took it for, e.g. `system:serviceaccount:kube-system:atomix-controller`.
+    pub user: String,
+    /// What the client says it is.
+    pub user_agent: String,
+    /// get, list, watch, create, update, patch, delete, deletecollection; of other paths the HTTP method.
+    pub verb: String,
+    /// Plural with its sub-resource, e.g. `databases/status`; empty for other paths.
+    pub resource: String,
+    /// Namespace; empty for what has none.
+    pub namespace: String,
+    /// Name; empty for lists.
+    pub name: String,
+    /// Path and query.
+    pub uri: String,
+    /// Status code of the answer.
+    pub code: u16,
+}
+
+impl Request {
+    /// Whether it asked for a change.
+    pub fn writes(&self) -> bool {
+        matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
+    }
+}
+
+impl Audit {
+    pub(crate) fn new(path: PathBuf) -> Audit {
+        Audit { path }
+    }
+
+    /// This moment: every request that was answered before it lies before it in the log.
+    pub async fn mark(&self, plane: &ControlPlane) -> Result<Mark> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let sign = format!("/version?mark={}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let client = plane.client().await?;
+        client.request_text(get(&sign)?).await.context("could not leave a mark in the audit log")?;
+        let sign = sign.replace('&', "\\u0026");
+        eventually(Duration::from_secs(10), "the mark is in the audit log", || async {
+            let text = self.read(0)?;
+            Ok(match text.find(&sign) {
+                Some(at) => Eventually::Now(Mark((at + text[at..].find('\n').unwrap_or(0)) as u64)),
+                None => Eventually::NotYet(format!("{} bytes without it", text.len())),
+            })
+        })
+        .await
+    }
+
+    /// The requests after a mark up to now, in the order of their answers. Long watches count when they open.
+    pub async fn since(&self, plane: &ControlPlane, from: Mark) -> Result<Vec<Request>> {
+        let to = self.mark(plane).await?;
+        self.between(from, to)
+    }
+
+    /// The requests between two marks.
+    pub fn between(&self, from: Mark, to: Mark) -> Result<Vec<Request>> {
+        let text = self.read(from.0)?;
+        let length = usize::try_from(to.0.saturating_sub(from.0)).unwrap_or(usize::MAX).min(text.len());
+        let mut requests = Vec::new();
+        for line in text[..length].lines().filter(|line| !line.is_empty()) {
+            let line: Line = serde_json::from_str(line).with_context(|| format!("a line of the audit log: {line}"))?;
+            let (watch, opened) = (line.verb == "watch", line.stage == "ResponseStarted");
+            // Other long answers are logged twice as well; they count once, when they end. A refused watch never opens.
+            let refused = line.response_status.code >= 400;
+            if (watch && (opened || refused)) || (!watch && !opened) {
+                requests.push(line.into_request());
+            }
+        }
+        requests.retain(|request| !request.uri.starts_with("/version?mark="));
+        Ok(requests)
+    }
+
+    fn read(&self, from: u64) -> Result<String> {
+        let what = || format!("could not read {}", self.path.display());
+        let mut file = std::fs::File::open(&self.path).with_context(what)?;
+        file.seek(SeekFrom::Start(from)).with_context(what)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).with_context(what)?;
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1); // the last line may be half written
+        bytes.truncate(whole);
+        String::from_utf8(bytes).with_context(what)
+    }
+}
+
+/// A table of requests, most frequent first: how many, who, what. For messages.
+pub fn table(requests: &[Request]) -> String {
+    let mut counts: BTreeMap<(&str, &str, &str, u16), usize> = BTreeMap::new();
+    for request in requests {
+        *counts.entry((&request.user, &request.verb, &request.resource, request.code)).or_default() += 1;
+    }
+    let mut rows: Vec<_> = counts.into_iter().collect();
+    rows.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    let mut text = String::new();
+    for ((user, verb, resource, code), count) in rows {
+        let _ = writeln!(text, "{count:>6}  {code}  {verb:<10} {resource:<28} {user}");
+    }
+    text
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Line {
+    stage: String,
+    verb: String,
+    #[serde(rename = "requestURI")]
+    uri: String,
+    user: User,
+    #[serde(default)]
+    user_agent: String,
+    #[serde(default)]
+    object_ref: ObjectRef,
+    #[serde(default)]
+    response_status: ResponseStatus,
+}
+
+#[derive(Deserialize)]
+struct User {
+    #[serde(default)]
+    username: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ObjectRef {
+    resource: String,
+    subresource: String,
+    namespace: String,
+    name: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ResponseStatus {
+    code: u16,
+}
+
+impl Line {
+    fn into_request(self) -> Request {
+        let ObjectRef { resource, subresource, namespace, name } = self.object_ref;
+        let resource = if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") };
+        let (user, user_agent, code) = (self.user.username, self.user_agent, self.response_status.code);
+        Request { user, user_agent, verb: self.verb, resource, namespace, name, uri: self.uri, code }
+    }
+}

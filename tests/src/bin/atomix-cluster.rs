@@ -1,0 +1,84 @@
+//! Runs a cluster for the demo and for a person to play with, and guards the processes of every cluster.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use harness::{assets, cluster, demo, dist, guard};
+
+#[derive(Parser)]
+#[command(version, about = "A real Kubernetes control plane on this machine, with the Atomix controller")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build the programs of the control plane, if they are not there yet
+    Build,
+    /// Build everything that a user applies into dist/
+    Dist,
+    /// Bring the cluster up in the background, unless it is
+    Up,
+    /// Bring the cluster up and take the walk of the README on it
+    Demo,
+    /// Take the cluster down
+    Down,
+    /// Run the cluster until told to stop
+    #[command(hide = true)]
+    Serve {
+        /// Port kept for the gRPC API
+        #[arg(long)]
+        grpc_port: u16,
+        /// Port for metrics and health
+        #[arg(long)]
+        metrics_port: u16,
+    },
+    /// Run a command until it ends or standard input does
+    #[command(hide = true)]
+    Guard {
+        /// How long the command may take to stop after SIGTERM before it is killed; 0 kills it at once
+        #[arg(long, default_value_t = 0)]
+        grace_ms: u64,
+        /// The command
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Become a command whose life is tied to that of its guard
+    #[command(hide = true)]
+    Guarded {
+        /// Process id of the guard
+        guard: i32,
+        /// The command
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Build => assets::build().map(drop)?,
+        Command::Dist => dist::build()?,
+        Command::Up => cluster::up()?,
+        Command::Demo => demo::demo()?,
+        Command::Down => cluster::down()?,
+        Command::Serve { grpc_port, metrics_port } => cluster::serve(grpc_port, metrics_port)?,
+        Command::Guard { grace_ms, command } => {
+            return guard::guard(&command, Duration::from_millis(grace_ms)).map(ExitCode::from);
+        }
+        Command::Guarded { guard, command } => return Err(guard::become_guarded(guard, &command)),
+    }
+    Ok(ExitCode::SUCCESS)
+}

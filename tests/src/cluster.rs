@@ -1,0 +1,284 @@
+//! The cluster that a person plays with: one a checkout, in the background until it is taken down. Knows no demo.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::assets::{self, say};
+use crate::controller::{Controller, Options};
+use crate::controlplane::{ControlPlane, StartOptions};
+use crate::guard::log_tail;
+use crate::kubectl::Kubectl;
+use crate::{dist, paths, ports};
+
+/// How long the cluster may take to come up on a busy machine, with everything built; it takes about eight seconds on a quiet one.
+const UP_WITHIN: Duration = Duration::from_secs(180);
+/// How long it may take to go.
+const DOWN_WITHIN: Duration = Duration::from_secs(60);
+/// Where the gRPC API answers, by default.
+const GRPC_PORT: u16 = 5679;
+/// Where metrics and health answer, by default.
+const METRICS_PORT: u16 = 8080;
+
+/// What the running cluster says of itself.
+#[derive(Debug, PartialEq, Deserialize, Serialize)]
+struct Running {
+    pid: i32,
+    controller: String,
+    grpc_port: u16,
+    metrics_port: u16,
+}
+
+/// Where its files lie.
+#[derive(Clone, Debug)]
+pub struct Files {
+    dir: PathBuf,
+}
+
+impl Files {
+    /// Below `target/demo`.
+    pub fn new() -> Files {
+        Files { dir: paths::state().join("demo") }
+    }
+
+    /// Kubeconfig of a person who may do everything.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.dir.join("kubeconfig")
+    }
+
+    /// Folder with kubectl and atomix-controller.
+    pub fn bin(&self) -> PathBuf {
+        self.dir.join("bin")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.dir.join("serve.log")
+    }
+
+    fn running(&self) -> PathBuf {
+        self.dir.join("running.json")
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.dir.join("lock")
+    }
+}
+
+impl Default for Files {
+    fn default() -> Files {
+        Files::new()
+    }
+}
+
+/// Builds what is missing and brings the cluster up, unless it is. A controller that was built anew replaces the one that runs.
+pub fn up() -> Result<()> {
+    let files = Files::new();
+    fs::create_dir_all(&files.dir).with_context(|| format!("could not make {}", files.dir.display()))?;
+    assets::build()?;
+    dist::build()?;
+    let wanted = digest(&paths::controller_program()?)?;
+    if let Some(running) = running(&files)? {
+        if running.controller == wanted {
+            say("the cluster is up already");
+            print_next(&files, &running);
+            return Ok(());
+        }
+        say("the controller was built anew; the cluster starts again …");
+        down()?;
+    }
+    let grpc_port = port("ATOMIX_GRPC_PORT", GRPC_PORT, "the gRPC API")?;
+    let metrics_port = port("ATOMIX_METRICS_PORT", METRICS_PORT, "metrics and health")?;
+    say("starting Kubernetes and the controller …");
+    start(&files, grpc_port, metrics_port)?;
+    let running = running(&files)?.context("the cluster went down as soon as it was up")?;
+    print_next(&files, &running);
+    Ok(())
+}
+
+/// Takes the cluster down, if it is up.
+pub fn down() -> Result<()> {
+    let files = Files::new();
+    let Some(running) = running(&files)? else {
+        say("the cluster is not up");
+        return Ok(());
+    };
+    let pid = Pid::from_raw(running.pid).context("a process id is positive")?;
+    kill_process(pid, Signal::TERM).with_context(|| format!("could not stop process {}", running.pid))?;
+    let start = Instant::now();
+    while is_locked(&files)? {
+        if start.elapsed() > DOWN_WITHIN {
+            bail!("process {} did not stop within {} s; see {}", running.pid, DOWN_WITHIN.as_secs(), files.log().display());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    say("the cluster is down");
+    Ok(())
+}
+
+/// Runs the cluster until it is told to stop: the process in the background. Until standard input says `stay`, its end is such a word.
+pub fn serve(grpc_port: u16, metrics_port: u16) -> Result<()> {
+    let _ = rustix::process::setsid(); // it leads a group of its own already if this fails
+    let files = Files::new();
+    let lock = File::create(files.lock()).context("could not make the lock")?;
+    lock.try_lock().context("another cluster of this checkout runs")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(async {
+        let mut stop = std::pin::pin!(told_to_stop());
+        let cluster = tokio::select! {
+            cluster = bring_up(&files, grpc_port, metrics_port) => cluster?,
+            told = &mut stop => return told,
+        };
+        loop {
+            tokio::select! {
+                told = &mut stop => { told?; break }
+                () = tokio::time::sleep(Duration::from_secs(1)) => {
+                    if cluster.ended() {
+                        say(&format!("the controller ended and is started again; it said last:\n{}", cluster.log_tail(20)));
+                        cluster.start_unready()?;
+                    }
+                }
+            }
+        }
+        fs::remove_file(files.running()).ok(); // nobody reads it once the lock is free
+        cluster.stop().await
+    })
+}
+
+async fn bring_up(files: &Files, grpc_port: u16, metrics_port: u16) -> Result<Controller> {
+    let plane = Arc::new(ControlPlane::start(StartOptions::new(files.dir.join("state"))).await?);
+    let options = Options { metrics: Some(metrics_port), ..Options::default() };
+    let controller = Controller::install(plane.clone(), options).await?;
+    let person = plane.identity("person", None)?;
+    let bind = ["create", "clusterrolebinding", "person", "--clusterrole=cluster-admin", "--user=person"];
+    Kubectl::new(&plane).run(bind).await?;
+    fs::copy(person, files.kubeconfig()).context("could not write the kubeconfig")?;
+    let program = paths::controller_program()?;
+    fs::create_dir_all(files.bin()).context("could not make the folder of programs")?;
+    link(plane.assets().program("kubectl"), &files.bin().join("kubectl"))?;
+    link(&program, &files.bin().join("atomix-controller"))?;
+    let running = Running { pid: std::process::id() as i32, controller: digest(&program)?, grpc_port, metrics_port };
+    crate::pki::write(&files.running(), &serde_json::to_string(&running)?)?;
+    Ok(controller)
+}
+
+async fn told_to_stop() -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (tell, stay) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut word = String::new();
+        let read = std::io::stdin().read_to_string(&mut word);
+        tell.send(read.is_ok() && word == "stay")
+    });
+    let left_alone = async {
+        match stay.await {
+            Ok(true) => std::future::pending().await,
+            _ => (),
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        () = left_alone => bail!("who started the cluster is gone"),
+    }
+}
+
+fn start(files: &Files, grpc_port: u16, metrics_port: u16) -> Result<()> {
+    fs::remove_file(files.running()).ok(); // of a cluster that was killed
+    let open = || File::create(files.log()).with_context(|| format!("could not write {}", files.log().display()));
+    let mut command = Command::new(paths::cluster_program()?);
+    command.args(["serve", "--grpc-port", &grpc_port.to_string(), "--metrics-port", &metrics_port.to_string()]);
+    command.env_remove("KUBECONFIG").stdin(Stdio::piped()).stdout(open()?).stderr(open()?).process_group(0);
+    let mut child = command.spawn().context("could not start the cluster")?;
+    let mut word = child.stdin.take().context("standard input is a pipe")?;
+    let start = Instant::now();
+    while !files.running().is_file() {
+        if let Some(status) = child.try_wait()? {
+            bail!("the cluster did not come up ({status}):\n{}", log_tail(&files.log(), 30));
+        }
+        if start.elapsed() > UP_WITHIN {
+            let _ = kill_process(Pid::from_child(&child), Signal::TERM); // it goes with this process anyway
+            bail!("the cluster did not come up within {} s:\n{}", UP_WITHIN.as_secs(), log_tail(&files.log(), 30));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    word.write_all(b"stay").context("the cluster went down as soon as it was up")
+}
+
+fn running(files: &Files) -> Result<Option<Running>> {
+    if !is_locked(files)? {
+        return Ok(None);
+    }
+    let text = match fs::read_to_string(files.running()) {
+        Ok(text) => text,
+        Err(_) => bail!("a cluster is coming up or going down at this moment: try again in a few seconds"),
+    };
+    serde_json::from_str(&text).map(Some).with_context(|| format!("{} is not understood", files.running().display()))
+}
+
+/// Whether a process holds the lock: a process id alone may be another's by now.
+fn is_locked(files: &Files) -> Result<bool> {
+    match File::open(files.lock()) {
+        Ok(lock) => Ok(lock.try_lock_shared().is_err()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("could not read {}", files.lock().display())),
+    }
+}
+
+fn port(variable: &str, default: u16, what: &str) -> Result<u16> {
+    let port = match std::env::var(variable) {
+        Ok(text) if !text.is_empty() => {
+            text.parse().with_context(|| format!("{variable}={text} is no port (1 to 65535)"))?
+        }
+        _ => default,
+    };
+    match ports::is_free(port) {
+        true => Ok(port),
+        false => bail!("port {port} of 127.0.0.1, for {what}, is taken: free it, or choose another with {variable}=PORT"),
+    }
+}
+
+fn print_next(files: &Files, running: &Running) {
+    let (bin, kubeconfig) = (files.bin(), files.kubeconfig());
+    println!(
+        "
+Kubernetes runs on this machine, and the Atomix controller on it. To use them, in any shell:
+
+    export PATH={}:$PATH KUBECONFIG={}
+
+then, for a first database:
+
+    kubectl create -f dist/plugins/raft.yaml
+    kubectl wait --for=condition=Established crd/raftstorageclasses.storage.cloud.atomix.io
+    kubectl create -f dist/examples/raft.yaml
+    kubectl get atomix
+
+Metrics and health: http://127.0.0.1:{}/metrics, /healthz, /readyz. Kept for the gRPC API: 127.0.0.1:{}.
+Logs: {}. To take it all down: make down
+",
+        bin.display(),
+        kubeconfig.display(),
+        running.metrics_port,
+        running.grpc_port,
+        files.dir.join("state/log").display()
+    );
+}
+
+fn digest(path: &Path) -> Result<String> {
+    let bytes = fs::read(path).with_context(|| format!("could not read {}", path.display()))?;
+    Ok(Sha256::digest(&bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn link(program: &Path, at: &Path) -> Result<()> {
+    fs::remove_file(at).ok(); // of an earlier cluster
+    std::os::unix::fs::symlink(program, at).with_context(|| format!("could not make {}", at.display()))
+}

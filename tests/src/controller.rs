@@ -1,0 +1,209 @@
+//! The controller as a process of this machine, under its own ServiceAccount and nothing more. Knows no database.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::Api;
+use kube::api::PostParams;
+
+use crate::controlplane::ControlPlane;
+use crate::eventually::{Eventually, eventually};
+use crate::guard::{Guarded, Spec, log_tail};
+use crate::pki::{self, Credential};
+use crate::{deploy, loopback, paths, ports};
+
+/// The namespace that the controller lives in.
+pub const NAMESPACE: &str = "kube-system";
+/// Its ServiceAccount.
+pub const ACCOUNT: &str = "atomix-controller";
+/// The user that the API server takes the controller for.
+pub const USER: &str = "system:serviceaccount:kube-system:atomix-controller";
+
+/// How long a token lives: the shortest that the API server gives.
+const TOKEN_SECS: i64 = 600;
+/// How often a fresh token is put in its place: well before the old one ends.
+const FRESH_EVERY: Duration = Duration::from_secs(240);
+/// How long the controller may take to be ready on a busy machine.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// How long it may take to stop when asked.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
+
+/// How to run it.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Port for metrics and health; a free one if none is given.
+    pub metrics: Option<u16>,
+    /// Further environment: its flags, e.g. `ATOMIX_LOG`.
+    pub env: Vec<(String, String)>,
+    /// Address of something that stands between it and the API server, e.g. `https://127.0.0.1:1234`, under a certificate of the
+    /// control plane's authority; the API server itself if none is given.
+    pub server: Option<String>,
+}
+
+/// The controller of one control plane. It can be stopped and started again; dropping it stops it.
+#[derive(Debug)]
+pub struct Controller {
+    plane: Arc<ControlPlane>,
+    spec: Spec,
+    metrics: u16,
+    process: Mutex<Option<Guarded>>,
+    tokens: tokio::task::JoinHandle<()>,
+}
+
+impl Controller {
+    /// Applies `deploy/`, starts the controller and returns when it is ready.
+    pub async fn install(plane: Arc<ControlPlane>, options: Options) -> Result<Controller> {
+        let program = paths::controller_program()?;
+        let metrics = options.metrics.map_or_else(ports::free, Ok)?;
+        let webhook = ports::free()?;
+        let webhook_url = format!("https://127.0.0.1:{webhook}");
+        deploy::apply(&plane, &webhook_url).await?;
+
+        let token = plane.dir().join("controller.token");
+        refresh(&plane, &token).await?;
+        let kubeconfig = plane.kubeconfig("controller");
+        let server = options.server.as_deref().unwrap_or(plane.server());
+        pki::write(&kubeconfig, &pki::kubeconfig(server, plane.authority().pem(), &Credential::TokenFile(token.clone())))?;
+
+        let mut env: Vec<(String, String)> = [
+            ("KUBECONFIG", kubeconfig.display().to_string()),
+            ("HOME", plane.dir().display().to_string()),
+            ("POD_NAMESPACE", NAMESPACE.to_owned()),
+            ("POD_NAME", "atomix-controller-0".to_owned()),
+            ("CONTROLLER_NAMESPACE", NAMESPACE.to_owned()),
+            ("CONTROLLER_NAME", ACCOUNT.to_owned()),
+            ("ATOMIX_WEBHOOK_ADDR", format!("127.0.0.1:{webhook}")),
+            ("ATOMIX_WEBHOOK_URL", webhook_url),
+            ("ATOMIX_METRICS_ADDR", format!("127.0.0.1:{metrics}")),
+            ("RUST_BACKTRACE", "1".to_owned()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .to_vec();
+        env.extend(options.env);
+        let log = plane.log("atomix-controller");
+        let spec = Spec { name: ACCOUNT.to_owned(), program, args: vec!["run".into()], env, log, grace: STOP_WITHIN };
+
+        let (tokens_plane, tokens_file) = (plane.clone(), token);
+        let tokens = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(FRESH_EVERY).await;
+                // The old token is good for some more rounds, and this one is tried again in the next.
+                let _ = refresh(&tokens_plane, &tokens_file).await;
+            }
+        });
+        let controller = Controller { plane, spec, metrics, process: Mutex::default(), tokens };
+        controller.start().await?;
+        Ok(controller)
+    }
+
+    /// Starts it, if it does not run, and returns when it is ready.
+    pub async fn start(&self) -> Result<()> {
+        self.start_unready()?;
+        self.ready().await
+    }
+
+    /// Starts it, if it does not run, and returns at once.
+    pub fn start_unready(&self) -> Result<()> {
+        let mut process = self.process();
+        if process.as_mut().is_none_or(|process| process.ended().is_some()) {
+            *process = Some(Guarded::spawn(&self.spec)?);
+        }
+        Ok(())
+    }
+
+    /// Waits until it says that it is ready.
+    pub async fn ready(&self) -> Result<()> {
+        let ready = eventually(READY_WITHIN, "the controller is ready", || async {
+            if self.ended() {
+                return Ok(Eventually::Never("it ended".into()));
+            }
+            let answer = loopback::get(self.metrics, "/readyz").await?;
+            Ok(Eventually::when(answer.status == 200, || format!("{} {}", answer.status, answer.body)))
+        });
+        ready.await.with_context(|| format!("last lines of its log:\n{}", self.log_tail(20)))
+    }
+
+    /// Stops it as Kubernetes does (SIGTERM), and fails if it did not end well and in time.
+    pub async fn stop(&self) -> Result<()> {
+        let Some(mut process) = self.process().take() else {
+            return Ok(());
+        };
+        let status = tokio::task::spawn_blocking(move || process.stop()).await.context("stopping the controller")??;
+        match status.success() {
+            true => Ok(()),
+            false => {
+                bail!("the controller ended with {status} when asked to stop; last lines of its log:\n{}", self.log_tail(20))
+            }
+        }
+    }
+
+    /// Kills it (SIGKILL).
+    pub async fn kill(&self) -> Result<()> {
+        let Some(mut process) = self.process().take() else {
+            return Ok(());
+        };
+        tokio::task::spawn_blocking(move || process.kill()).await.context("killing the controller")??;
+        Ok(())
+    }
+
+    /// Stops it, starts it and waits until it is ready.
+    pub async fn restart(&self) -> Result<()> {
+        self.stop().await?;
+        self.start().await
+    }
+
+    /// Whether it does not run.
+    pub fn ended(&self) -> bool {
+        self.process().as_mut().is_none_or(|process| process.ended().is_some())
+    }
+
+    /// Its process id, if it runs.
+    pub fn pid(&self) -> Option<i32> {
+        self.process().as_ref().map(Guarded::pid)
+    }
+
+    /// Port of its metrics and health.
+    pub fn metrics_port(&self) -> u16 {
+        self.metrics
+    }
+
+    /// Its metrics, as text.
+    pub async fn metrics(&self) -> Result<String> {
+        Ok(loopback::get(self.metrics, "/metrics").await?.body)
+    }
+
+    /// The last lines that it logged.
+    pub fn log_tail(&self, lines: usize) -> String {
+        log_tail(&self.spec.log, lines)
+    }
+
+    /// The control plane that it works on.
+    pub fn plane(&self) -> &Arc<ControlPlane> {
+        &self.plane
+    }
+
+    fn process(&self) -> std::sync::MutexGuard<'_, Option<Guarded>> {
+        self.process.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        self.tokens.abort();
+    }
+}
+
+/// Puts a fresh token of the ServiceAccount into `file`.
+async fn refresh(plane: &ControlPlane, file: &PathBuf) -> Result<()> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(plane.client().await?, NAMESPACE);
+    let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECS), ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec, ..TokenRequest::default() };
+    let what = || format!("could not get a token of ServiceAccount {NAMESPACE}/{ACCOUNT}");
+    let answer = accounts.create_token_request(ACCOUNT, &PostParams::default(), &request).await.with_context(what)?;
+    let token = answer.status.with_context(what)?.token;
+    pki::write(file, &token)
+}

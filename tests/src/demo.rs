@@ -1,0 +1,152 @@
+//! The walk of the README, typed and checked. The steps are data; the rest runs them.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+use crate::assets::say;
+use crate::cluster::{self, Files};
+use crate::paths;
+
+/// One command of the walk.
+struct Step {
+    /// What it is for.
+    say: &'static str,
+    /// The command, as a person types it.
+    run: &'static str,
+    /// What its output must hold.
+    expect: &'static [&'static str],
+}
+
+const STEPS: &[Step] = &[
+    Step {
+        say: "Teach the cluster Raft: a plugin in a ConfigMap, the kind of storage class that it serves, and what it may write.",
+        run: "kubectl create -f dist/plugins/raft.yaml",
+        expect: &["raftstorageclasses.storage.cloud.atomix.io created", "clusterrole", "configmap"],
+    },
+    Step {
+        say: "The API server takes a moment until it serves the new kind.",
+        run: "kubectl wait --for=condition=Established crd/raftstorageclasses.storage.cloud.atomix.io --timeout=30s",
+        expect: &["condition met"],
+    },
+    Step {
+        say: "A class of storage and a database of three partitions on it.",
+        run: "kubectl create -f dist/examples/raft.yaml",
+        expect: &["raftstorageclass.storage.cloud.atomix.io/raft created", "database.cloud.atomix.io/raft created"],
+    },
+    Step {
+        say: "Wait until it is Ready.",
+        run: "kubectl wait --for=condition=Ready database/raft --timeout=120s",
+        expect: &["condition met"],
+    },
+    Step {
+        say: "What came of it: three partitions, each on a Raft group of three.",
+        run: "kubectl get databases,partitions,statefulsets,pods,services",
+        expect: &[
+            "database.cloud.atomix.io/raft",
+            "3/3",
+            "partition.cloud.atomix.io/raft-3",
+            "statefulset.apps/raft-3",
+            "pod/raft-1-0",
+            "pod/raft-3-2",
+            "service/raft-2",
+            "5678/TCP",
+        ],
+    },
+    Step { say: "Two partitions more.", run: "kubectl scale database/raft --replicas=5", expect: &["scaled"] },
+    Step { say: "", run: "kubectl wait --for=condition=Ready database/raft --timeout=120s", expect: &["condition met"] },
+    Step { say: "", run: "kubectl get database/raft", expect: &["5/5"] },
+    Step { say: "", run: "kubectl get partitions,statefulsets", expect: &["raft-4", "raft-5"] },
+    Step {
+        say: "The same database in the older version of the API.",
+        run: "kubectl get database.v1beta2.cloud.atomix.io/raft -o yaml",
+        expect: &["apiVersion: cloud.atomix.io/v1beta2", "clusters: 5", "partitions: 1"],
+    },
+    Step { say: "What is deleted by mistake comes back.", run: "kubectl delete service/raft-2", expect: &["deleted"] },
+    Step { say: "", run: "kubectl wait --for=create service/raft-2 --timeout=30s", expect: &["condition met"] },
+    Step { say: "", run: "kubectl get service/raft-2", expect: &["5678/TCP"] },
+    Step {
+        say: "Which plugins serve, and whom.",
+        run: "kubectl get storageplugins --namespace=kube-system",
+        expect: &["raft", "Serving"],
+    },
+    Step { say: "What happened to the database.", run: "kubectl events --for=database/raft", expect: &["Ready"] },
+];
+
+/// What an earlier walk left is removed first, so that the walk can be taken again.
+const AGAIN: &[&str] = &[
+    "kubectl delete database/raft --cascade=foreground --ignore-not-found",
+    "kubectl delete -f dist/plugins/raft.yaml --ignore-not-found",
+];
+
+/// Whether there is any such.
+const LEFT: &str = "kubectl get database/raft crd/raftstorageclasses.storage.cloud.atomix.io --ignore-not-found -o name";
+
+/// Brings the cluster up and takes the walk. An error is what was not as it should be.
+pub fn demo() -> Result<()> {
+    cluster::up()?;
+    if !capture(LEFT)?.1.is_empty() {
+        heading("An earlier walk was here: its objects go first.");
+        for command in AGAIN {
+            run(command, &[])?;
+        }
+    }
+    for step in STEPS {
+        if !step.say.is_empty() {
+            heading(step.say);
+        }
+        run(step.run, step.expect)?;
+    }
+    heading("That is the walk. The cluster stays up: make up says how to use it, make down takes it down.");
+    Ok(())
+}
+
+fn heading(text: &str) {
+    println!("\n# {text}");
+}
+
+fn run(command: &str, expect: &[&str]) -> Result<()> {
+    println!("$ {command}");
+    let _ = std::io::stdout().flush(); // the command is to be read while it runs
+    let (success, output) = capture(command)?;
+    println!("{}", output.trim_end());
+    if !success {
+        tell_more()?;
+        bail!("this failed: {command}");
+    }
+    match expect.iter().find(|text| !output.contains(**text)) {
+        None => Ok(()),
+        Some(missing) => {
+            tell_more()?;
+            bail!("the output of this should hold {missing:?}: {command}")
+        }
+    }
+}
+
+/// Runs a command in the checkout as a person would after the `export` line; both outputs in one text.
+fn capture(command: &str) -> Result<(bool, String)> {
+    let files = Files::new();
+    let mut words = command.split_whitespace();
+    let program = words.next().context("a command has a name")?;
+    let mut command = Command::new(files.bin().join(program));
+    command
+        .args(words)
+        .current_dir(paths::root())
+        .env("KUBECONFIG", files.kubeconfig())
+        .env("KUBERC", "off")
+        .stdin(Stdio::null());
+    let output = command.output().with_context(|| format!("could not run {program}"))?;
+    let text = [output.stdout, output.stderr].concat();
+    Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
+}
+
+fn tell_more() -> Result<()> {
+    for command in ["kubectl get atomix,pods -o wide", "kubectl describe databases", "kubectl get storageplugins -A -o wide"]
+    {
+        println!("$ {command}\n{}", capture(command)?.1);
+    }
+    let log = paths::state().join("demo/state/log/atomix-controller.log");
+    say(&format!("the controller said last:\n{}", crate::guard::log_tail(&log, 30)));
+    Ok(())
+}

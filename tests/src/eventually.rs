@@ -1,0 +1,50 @@
+//! Waiting for a condition, with a deadline and a reason when it does not come. Knows nothing of what is waited for.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+/// How often a condition is looked at.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// What a look at a condition found.
+#[derive(Debug)]
+pub enum Eventually<T> {
+    /// It holds, and this is what was waited for.
+    Now(T),
+    /// It does not hold yet, because of this.
+    NotYet(String),
+    /// It will not come any more, because of this.
+    Never(String),
+}
+
+impl Eventually<()> {
+    /// Holds if `holds`; else `why` says what was seen instead.
+    pub fn when(holds: bool, why: impl FnOnce() -> String) -> Eventually<()> {
+        if holds { Eventually::Now(()) } else { Eventually::NotYet(why()) }
+    }
+}
+
+/// Looks until the condition holds, at most for `limit`. An error of a look counts as "not yet": the API server may be busy.
+pub async fn eventually<T, L, F>(limit: Duration, what: &str, mut look: L) -> Result<T>
+where
+    L: FnMut() -> F,
+    F: Future<Output = Result<Eventually<T>>>,
+{
+    let start = Instant::now();
+    loop {
+        let left = limit.saturating_sub(start.elapsed());
+        let seen = match tokio::time::timeout(left.max(EVERY), look()).await {
+            Ok(Ok(Eventually::Now(value))) => return Ok(value),
+            Ok(Ok(Eventually::Never(why))) => bail!("never: {what}: {why}"),
+            Ok(Ok(Eventually::NotYet(why))) => why,
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(_) => "no answer".to_owned(),
+        };
+        if start.elapsed() >= limit {
+            bail!("not within {} s: {what}: {seen}", limit.as_secs());
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}

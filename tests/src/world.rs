@@ -1,0 +1,329 @@
+//! What a test starts from: a control plane with the controller on it, and a namespace of the test's own.
+//!
+//! ```no_run
+//! # async fn test() {
+//! let ns = harness::world::world().await.namespace("example").await;
+//! ns.create_file("dist/examples/raft.yaml").await;
+//! ns.wait("database/raft", "Ready").await;
+//! assert_eq!(ns.get("partitions").await.len(), 3);
+//! # }
+//! ```
+//!
+//! Everything here panics with what the world looked like: it is for tests.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kube::core::{DynamicObject, GroupVersionKind};
+use kube::discovery::ApiResource;
+use serde_json::Value;
+use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
+
+use crate::audit::{Mark, Request};
+use crate::controller::{Controller, Options};
+use crate::controlplane::{ControlPlane, StartOptions};
+use crate::eventually::{Eventually, eventually};
+use crate::kubectl::Kubectl;
+use crate::{dist, nodes, paths};
+
+/// How long a test waits for something that should come at once, on a busy machine.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// A control plane with the controller on it.
+#[derive(Debug)]
+pub struct World {
+    /// The control plane.
+    pub plane: Arc<ControlPlane>,
+    /// The controller.
+    pub controller: Controller,
+}
+
+// What lives as long as the test program runs here: the runtime of a test ends with the test.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    built.expect("a runtime needs no more than two threads")
+});
+
+/// The world that tests share, with the plugins raft and cache installed: started once, by the first who asks. For tests that look
+/// at their own namespace only.
+pub async fn world() -> &'static World {
+    static SHARED: OnceCell<Result<World, String>> = OnceCell::const_new();
+    let start = || async {
+        let started = RUNTIME.spawn(async {
+            let world = start("shared", Options::default()).await?;
+            for plugin in ["raft", "cache"] {
+                world.install(plugin).await?;
+            }
+            anyhow::Ok(world)
+        });
+        started.await.map_err(|error| error.to_string())?.map_err(|error| format!("{error:#}"))
+    };
+    match SHARED.get_or_init(start).await {
+        Ok(world) => world,
+        Err(error) => panic!("the shared world did not start: {error}"),
+    }
+}
+
+/// A world of a test's own, without plugins: for tests that assert on the whole cluster or stop the controller.
+pub async fn private_world(name: &str) -> World {
+    private_world_with(name, Options::default()).await
+}
+
+/// The same, with a say in how the controller runs.
+pub async fn private_world_with(name: &str, options: Options) -> World {
+    let name = name.to_owned();
+    let started = RUNTIME.spawn(async move { start(&name, options).await });
+    match started.await {
+        Ok(Ok(world)) => world,
+        Ok(Err(error)) => panic!("the world did not start: {error:#}"),
+        Err(error) => panic!("the world did not start: {error}"),
+    }
+}
+
+/// A control plane of a test's own, without the controller.
+pub async fn private_plane(name: &str) -> Arc<ControlPlane> {
+    let name = name.to_owned();
+    let started = RUNTIME.spawn(async move { ControlPlane::start(StartOptions::new(dir(&name))).await });
+    match started.await {
+        Ok(Ok(plane)) => Arc::new(plane),
+        Ok(Err(error)) => panic!("the control plane did not start: {error:#}"),
+        Err(error) => panic!("the control plane did not start: {error}"),
+    }
+}
+
+fn dir(name: &str) -> std::path::PathBuf {
+    paths::state().join("tests").join(name)
+}
+
+async fn start(name: &str, options: Options) -> Result<World> {
+    static BUILT: OnceCell<()> = OnceCell::const_new();
+    let build = || async { tokio::task::spawn_blocking(dist::build_unless_prebuilt).await.context("building")? };
+    BUILT.get_or_try_init(build).await?;
+    let plane = Arc::new(ControlPlane::start(StartOptions::new(dir(name))).await?);
+    let controller = Controller::install(plane.clone(), options).await?;
+    Ok(World { plane, controller })
+}
+
+impl World {
+    /// Makes a namespace of its own for a test.
+    pub async fn namespace(&self, name: &str) -> Namespace<'_> {
+        let kubectl = Kubectl::new(&self.plane);
+        must(kubectl.run(["create", "namespace", name]).await);
+        let client = must(self.plane.client().await);
+        Namespace { world: self, name: name.to_owned(), kubectl: kubectl.namespace(name), client }
+    }
+
+    /// Applies a packed plugin of `dist/plugins` and waits until the definitions that it brings are served.
+    pub async fn install(&self, plugin: &str) -> Result<()> {
+        let kubectl = Kubectl::new(&self.plane);
+        let file = dist::plugin(plugin).display().to_string();
+        kubectl.run(["apply", "-f", &file]).await?;
+        let printed = kubectl.run(["get", "-f", &file, "-o", "name"]).await?;
+        let definitions: Vec<&str> = printed.lines().filter(|line| line.starts_with("customresourcedefinition")).collect();
+        if !definitions.is_empty() {
+            let wait = ["wait", "--for=condition=Established", "--timeout=30s"];
+            kubectl.run(wait.into_iter().chain(definitions)).await?;
+        }
+        Ok(())
+    }
+
+    /// kubectl in namespace `default`, as who may do everything.
+    pub fn kubectl(&self) -> Kubectl {
+        Kubectl::new(&self.plane)
+    }
+
+    /// This moment in the audit log.
+    pub async fn mark(&self) -> Mark {
+        must(self.plane.audit().mark(&self.plane).await)
+    }
+
+    /// The requests since a mark.
+    pub async fn requests_since(&self, mark: Mark) -> Vec<Request> {
+        must(self.plane.audit().since(&self.plane, mark).await)
+    }
+
+    /// What stands in the cluster, and what the controller said last: for when something did not come.
+    pub async fn describe(&self, namespace: Option<&str>) -> String {
+        let scope = namespace.map_or("--all-namespaces".to_owned(), |name| format!("--namespace={name}"));
+        let mut text = String::new();
+        let wide = ["-o", "wide"];
+        for (kinds, options) in [
+            ("databases,partitions", &wide[..]),
+            ("statefulsets,deployments,pods,services,configmaps,persistentvolumeclaims", &wide[..]),
+            ("databases", &["-o", "jsonpath={range .items[*]}{.metadata.name}: {.status}{\"\\n\"}{end}"][..]),
+            ("events", &["--sort-by=.lastTimestamp"][..]),
+        ] {
+            let args = ["get", kinds, &scope].into_iter().chain(options.iter().copied());
+            let shown = self.kubectl().run(args).await.unwrap_or_else(|error| format!("{error:#}"));
+            text.push_str(&format!("--- {kinds}\n{}\n", shown.trim_end()));
+        }
+        let plugins = self.kubectl().run(["get", "storageplugins", "--all-namespaces", "-o", "wide"]).await;
+        text.push_str(&format!("--- storageplugins\n{}", plugins.unwrap_or_else(|error| format!("{error:#}"))));
+        text.push_str(&format!("--- log of the controller\n{}\n", self.controller.log_tail(60)));
+        text
+    }
+}
+
+/// A namespace of one test.
+pub struct Namespace<'w> {
+    world: &'w World,
+    /// Its name.
+    pub name: String,
+    kubectl: Kubectl,
+    /// A client that may do everything.
+    pub client: kube::Client,
+}
+
+impl Namespace<'_> {
+    /// `kubectl create -f -`.
+    pub async fn create(&self, yaml: &str) {
+        let done = self.kubectl.run_with(["create", "-f", "-"], yaml).await;
+        self.must(done).await;
+    }
+
+    /// `kubectl create -f FILE`, the path being that in the checkout.
+    pub async fn create_file(&self, file: impl AsRef<Path>) {
+        let path = paths::root().join(file).display().to_string();
+        self.kubectl(["create", "-f", &path]).await;
+    }
+
+    /// `kubectl apply -f -`.
+    pub async fn apply(&self, yaml: &str) {
+        let done = self.kubectl.run_with(["apply", "-f", "-"], yaml).await;
+        self.must(done).await;
+    }
+
+    /// Runs kubectl in this namespace and returns its standard output.
+    pub async fn kubectl<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> String {
+        let printed = self.kubectl.run(args).await;
+        self.must(printed).await
+    }
+
+    /// Runs kubectl in this namespace for a failure, and returns what it said.
+    pub async fn kubectl_fails<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> String {
+        match self.kubectl.run(args).await {
+            Ok(printed) => panic!("kubectl was expected to fail and printed: {printed}"),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    /// Tries to create an object and returns what the API server had against it.
+    pub async fn refused(&self, yaml: &str) -> String {
+        match self.kubectl.run_with(["create", "-f", "-"], yaml).await {
+            Ok(printed) => panic!("the API server was expected to refuse this and did not: {printed}"),
+            Err(error) => format!("{error:#}"),
+        }
+    }
+
+    /// Waits until an object, e.g. `database/raft`, is there and has this condition, e.g. `Ready` or `Ready=False`.
+    pub async fn wait(&self, object: &str, condition: &str) {
+        let limit = format!("--timeout={}s", SOON.as_secs());
+        let there = self.kubectl.run(["wait", "--for=create", object, &limit]).await;
+        self.must(there).await;
+        let holds = self.kubectl.run(["wait", &format!("--for=condition={condition}"), object, &limit]).await;
+        self.must(holds).await;
+    }
+
+    /// Waits until an object, e.g. `service/raft-1`, is there.
+    pub async fn wait_created(&self, object: &str) {
+        let done = self.kubectl.run(["wait", "--for=create", object, &format!("--timeout={}s", SOON.as_secs())]).await;
+        self.must(done).await;
+    }
+
+    /// Waits until an object is gone.
+    pub async fn wait_gone(&self, object: &str) {
+        let done = self.kubectl.run(["wait", "--for=delete", object, &format!("--timeout={}s", SOON.as_secs())]).await;
+        self.must(done).await;
+    }
+
+    /// Looks at objects (what `kubectl get WHAT -o json` names, e.g. `database/raft` or `pods`) until `holds` says that they are
+    /// as they should be; returns them. An object that is not there is no object.
+    pub async fn until(&self, what: &str, sentence: &str, holds: impl Fn(&[Value]) -> bool) -> Vec<Value> {
+        self.eventually(sentence, || async {
+            let found = self.list(what).await?;
+            if holds(&found) { Ok(Eventually::Now(found)) } else { Ok(Eventually::NotYet(brief(&found))) }
+        })
+        .await
+    }
+
+    /// Waits for anything at most [`SOON`]; shows the world when it does not come.
+    pub async fn eventually<T, L, F>(&self, sentence: &str, look: L) -> T
+    where
+        L: FnMut() -> F,
+        F: Future<Output = Result<Eventually<T>>>,
+    {
+        let came = eventually(SOON, sentence, look).await;
+        self.must(came).await
+    }
+
+    /// The objects that `kubectl get WHAT -o json` finds: none, one or many.
+    pub async fn get(&self, what: &str) -> Vec<Value> {
+        let found = self.list(what).await;
+        self.must(found).await
+    }
+
+    /// The one object, e.g. `database/raft`.
+    pub async fn one(&self, what: &str) -> Value {
+        let mut found = self.get(what).await;
+        let one = if found.len() == 1 { found.pop() } else { None };
+        self.must(one.with_context(|| format!("{} objects are {what}", found.len()))).await
+    }
+
+    /// Makes a running pod ready or not, as its probe would.
+    pub async fn set_pod_ready(&self, pod: &str, ready: bool) {
+        let done = nodes::set_pod_ready(&self.client, &self.name, pod, ready).await;
+        self.must(done).await;
+    }
+
+    /// An interface to any kind, for what kubectl is too slow or too coarse for.
+    pub fn api(&self, group: &str, version: &str, kind: &str, plural: &str) -> kube::Api<DynamicObject> {
+        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+        kube::Api::namespaced_with(self.client.clone(), &self.name, &resource)
+    }
+
+    /// The world that it is in.
+    pub fn world(&self) -> &World {
+        self.world
+    }
+
+    /// Takes the value, or panics with the error and with what stands in this namespace.
+    pub async fn must<T, E: Into<anyhow::Error>>(&self, result: Result<T, E>) -> T {
+        match result {
+            Ok(value) => value,
+            Err(error) => panic!("{:#}\n{}", error.into(), self.world.describe(Some(&self.name)).await),
+        }
+    }
+
+    async fn list(&self, what: &str) -> Result<Vec<Value>> {
+        let printed = self.kubectl.run(["get", what, "--ignore-not-found", "-o", "json"]).await?;
+        if printed.trim().is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut found: Value = serde_json::from_str(&printed).context("kubectl does not print JSON")?;
+        match found.get_mut("items").map(Value::take) {
+            Some(Value::Array(items)) => Ok(items),
+            _ => Ok(vec![found]),
+        }
+    }
+}
+
+fn brief(objects: &[Value]) -> String {
+    let line = |object: &Value| {
+        let name = object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        format!("{name}: {}", object.get("status").unwrap_or(&Value::Null))
+    };
+    let lines: Vec<String> = objects.iter().map(line).collect();
+    format!("{} found: {}", objects.len(), lines.join("; "))
+}
+
+fn must<T, E: Display + std::fmt::Debug>(result: Result<T, E>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("{error:?}"),
+    }
+}
