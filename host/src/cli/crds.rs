@@ -41,4 +41,24 @@ mod tests {
         let meant: Vec<_> = super::definitions::all().into_iter().map(|it| serde_json::to_value(it).unwrap()).collect();
         assert_eq!(read, meant);
     }
+
+    /// The file that users apply holds these definitions. `UPDATE=1 cargo test -p atomix-controller crds` puts them there.
+    #[test]
+    fn what_is_deployed_is_what_is_printed() {
+        const BEGIN: &str = "# begin of definitions\n";
+        const END: &str = "# end of definitions\n";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/atomix-controller.yaml");
+        let file = std::fs::read_to_string(path).unwrap();
+        let (before, rest) = file.split_once(BEGIN).unwrap();
+        let (found, after) = rest.split_once(END).unwrap();
+        let printed = super::yaml().unwrap();
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, format!("{before}{BEGIN}{printed}{END}{after}")).unwrap();
+        } else {
+            assert!(
+                found == printed,
+                "deploy/atomix-controller.yaml is stale: run UPDATE=1 cargo test -p atomix-controller crds"
+            );
+        }
+    }
 }
