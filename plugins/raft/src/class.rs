@@ -35,6 +35,7 @@ pub struct RaftClass {
     /// The volume that each node keeps its data on. Without it, data live and die with the node's pod. It is fixed once a cluster has
     /// started; volumes are never deleted with the database.
     #[serde(default)]
+    #[schemars(with = "Option<ClaimFields>")]
     pub volume_claim_template: Option<ClaimTemplate>,
 
     /// Requests and limits of each node, as in a container.
@@ -55,46 +56,37 @@ pub enum ImagePullPolicy {
 }
 
 /// A PersistentVolumeClaim to be made for each node.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(transparent)]
+pub struct ClaimTemplate(pub Value);
+
+/// What is documented of a [`ClaimTemplate`]; further fields are kept.
+#[derive(JsonSchema)]
+#[allow(dead_code)]
 #[schemars(transform = preserve_unknown_fields)]
-pub struct ClaimTemplate {
+struct ClaimFields {
     /// Name of the volume (default data), and labels and annotations of the claims.
-    #[serde(default)]
-    pub metadata: ClaimMetadata,
+    #[schemars(transform = preserve_unknown_fields)]
+    metadata: Option<Value>,
 
     /// Spec of a PersistentVolumeClaim: accessModes, resources.requests.storage, storageClassName …
     #[schemars(transform = preserve_unknown_fields)]
-    pub spec: Value,
-}
-
-/// Metadata of a claim template.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[schemars(transform = preserve_unknown_fields)]
-pub struct ClaimMetadata {
-    /// Name of the volume.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Labels of the claims.
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub labels: std::collections::BTreeMap<String, String>,
-    /// Annotations of the claims.
-    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    pub annotations: std::collections::BTreeMap<String, String>,
+    spec: Value,
 }
 
 impl ClaimTemplate {
     /// Name of the volume, and start of the claims' names.
     pub fn name(&self) -> &str {
-        self.metadata.name.as_deref().unwrap_or("data")
+        self.0.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("data")
     }
 
     /// Size asked for, e.g. `1Gi`.
     pub fn size(&self) -> Option<&str> {
-        self.spec.pointer(SIZE)?.as_str()
+        self.0.pointer(SIZE)?.as_str()
     }
 }
 
-const SIZE: &str = "/resources/requests/storage";
+const SIZE: &str = "/spec/resources/requests/storage";
 
 /// What the schema cannot say.
 pub fn check(class: &RaftClass) -> Vec<FieldError> {
@@ -104,9 +96,15 @@ pub fn check(class: &RaftClass) -> Vec<FieldError> {
         wrong("spec.replicas", format!("{} nodes; 1 to 9 are accepted", class.replicas));
     }
     if class.image.is_empty() || class.image.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        wrong("spec.image", format!("{:?} is no image; one like {} is expected", class.image, image()));
+        wrong(
+            "spec.image",
+            format!("{:?} is no image; one like {} is expected", class.image, image()),
+        );
     }
-    for (path, count) in [("spec.partitionsPerCluster", class.partitions_per_cluster), ("spec.clusters", class.clusters)] {
+    for (path, count) in [
+        ("spec.partitionsPerCluster", class.partitions_per_cluster),
+        ("spec.clusters", class.clusters),
+    ] {
         if let Some(count) = count.filter(|count| !(1..=1024).contains(count)) {
             wrong(path, format!("{count}; 1 to 1024 are accepted"));
         }
@@ -120,7 +118,10 @@ pub fn check(class: &RaftClass) -> Vec<FieldError> {
             None => wrong("spec.resources", "an object with requests and limits is expected".to_owned()),
             Some(fields) => {
                 for field in fields.keys().filter(|field| !known.contains(&field.as_str())) {
-                    wrong(&format!("spec.resources.{field}"), "unknown; requests and limits are accepted".to_owned());
+                    wrong(
+                        &format!("spec.resources.{field}"),
+                        "unknown; requests and limits are accepted".to_owned(),
+                    );
                 }
             }
         }
@@ -142,14 +143,28 @@ fn check_claim(claim: &ClaimTemplate, wrong: &mut impl FnMut(&str, String)) {
         wrong("spec.volumeClaimTemplate.metadata.name", format!("{name:?}; {accepted}"));
     }
     let spec = "spec.volumeClaimTemplate.spec";
-    if claim.spec.pointer("/accessModes").and_then(Value::as_array).is_none_or(|modes| modes.is_empty()) {
-        wrong(&format!("{spec}.accessModes"), "missing; [ReadWriteOnce] is what a node needs".to_owned());
+    if claim
+        .0
+        .pointer("/spec/accessModes")
+        .and_then(Value::as_array)
+        .is_none_or(|modes| modes.is_empty())
+    {
+        wrong(
+            &format!("{spec}.accessModes"),
+            "missing; [ReadWriteOnce] is what a node needs".to_owned(),
+        );
     }
-    match claim.spec.pointer(SIZE) {
-        None => wrong(&format!("{spec}.resources.requests.storage"), "missing; a size like 1Gi is expected".to_owned()),
+    match claim.0.pointer(SIZE) {
+        None => wrong(
+            &format!("{spec}.resources.requests.storage"),
+            "missing; a size like 1Gi is expected".to_owned(),
+        ),
         Some(Value::String(size)) if size.starts_with(|c: char| c.is_ascii_digit()) => {}
         Some(Value::Number(_)) => {}
-        Some(size) => wrong(&format!("{spec}.resources.requests.storage"), format!("{size}; a size like 1Gi is expected")),
+        Some(size) => wrong(
+            &format!("{spec}.resources.requests.storage"),
+            format!("{size}; a size like 1Gi is expected"),
+        ),
     }
 }
 
@@ -168,7 +183,10 @@ mod tests {
 
     fn errors(spec: Value) -> Vec<String> {
         let class = serde_json::from_value(spec).expect("the spec fits its type");
-        check(&class).into_iter().map(|error| format!("{}: {}", error.path, error.message)).collect()
+        check(&class)
+            .into_iter()
+            .map(|error| format!("{}: {}", error.path, error.message))
+            .collect()
     }
 
     #[test]

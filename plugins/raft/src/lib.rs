@@ -9,8 +9,6 @@ mod health;
 mod objects;
 mod running;
 
-use std::collections::BTreeMap;
-
 use atomix_sdk::{Class, Kind, PartitionState, Plan, Plugin, Refusal, Seen, reason};
 
 pub use class::RaftClass;
@@ -41,16 +39,9 @@ pub fn plugin() -> Plugin {
 /// Says which objects the clusters need, and how each partition goes.
 fn plan(seen: &Seen<RaftClass>) -> Result<Plan, Refusal> {
     let clusters = Clusters::of(seen);
-    let mut homes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for partition in &seen.partitions {
-        homes.entry(clusters.home(partition.id)).or_default().push(partition.id);
-    }
-    let services: BTreeMap<u32, &str> = seen.partitions.iter().map(|p| (p.id, p.service_name.as_str())).collect();
-    let in_use: Vec<u32> = homes.keys().copied().collect();
-
-    let mut plan = Plan::new();
-    let mut states = Vec::new();
-    for (number, partitions) in homes {
+    let (mut plan, mut states, mut in_use) = (Plan::new(), Vec::new(), Vec::new());
+    for partitions in seen.partitions.chunk_by(|a, b| clusters.home(a.id) == clusters.home(b.id)) {
+        let number = clusters.home(partitions[0].id);
         let (name, running) = (format!("{}-{number}", seen.database.name), clusters.running(number));
         let health = health::of(seen, &name, running);
         let cluster = Cluster { seen, number, name, running, partitions };
@@ -59,14 +50,14 @@ fn plan(seen: &Seen<RaftClass>) -> Result<Plan, Refusal> {
             .object(format!("peers-{number}"), cluster.peers()) // must resolve before members start
             .object(format!("members-{number}"), cluster.members())
             .object(format!("budget-{number}"), cluster.budget());
-        for &id in &cluster.partitions {
-            let service = services[&id];
+        for partition in partitions {
+            let (id, service) = (partition.id, &partition.service_name);
             plan = plan.object(format!("partition-{id}"), cluster.partition_service(service));
             let endpoints = vec![seen.endpoint(service, API_PORT)];
             states.push(PartitionState { id, ready: health.ready, endpoints, problem: health.problem.clone() });
         }
+        in_use.push(number);
     }
-    states.sort_by_key(|state| state.id);
     plan = states.into_iter().fold(plan, Plan::partition);
     if seen.class.replicas % 2 == 0 {
         let (even, odd) = (seen.class.replicas, seen.class.replicas - 1);

@@ -1,7 +1,6 @@
 //! The objects of one cluster, as the YAML that they become. Decides nothing: takes what runs, and what the class says of the rest.
 
-use atomix_sdk::{Seen, Value, hash, json};
-use serde::Serialize;
+use atomix_sdk::{Seen, Value, hash, json, wire};
 
 use crate::class::RaftClass;
 use crate::running::{ANNOTATION, Running};
@@ -21,8 +20,8 @@ pub struct Cluster<'a> {
     pub name: String,
     /// What it runs with.
     pub running: &'a Running,
-    /// Ids of its partitions.
-    pub partitions: Vec<u32>,
+    /// Its partitions, by id.
+    pub partitions: &'a [wire::Partition],
 }
 
 impl Cluster<'_> {
@@ -164,42 +163,34 @@ impl Cluster<'_> {
 
     /// The claim of each member; it remembers what the cluster runs with, for a database made anew on volumes that were kept.
     fn claim(&self) -> Option<Value> {
-        let template = self.running.claim.as_ref()?;
-        let mut annotations = template.metadata.annotations.clone();
-        annotations.insert(ANNOTATION.to_owned(), self.running.text.clone());
-        let mut metadata = json!({"name": self.volume_name(), "annotations": annotations});
-        if !template.metadata.labels.is_empty() {
-            metadata["labels"] = json!(template.metadata.labels);
-        }
-        Some(json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": template.spec}))
+        let mut claim = self.running.claim.as_ref()?.0.clone();
+        claim["apiVersion"] = "v1".into();
+        claim["kind"] = "PersistentVolumeClaim".into();
+        claim["metadata"]["name"] = self.volume_name().into();
+        claim["metadata"]["annotations"][ANNOTATION] = self.running.text.as_str().into();
+        Some(claim)
     }
 
     /// The nodes' own format; images of the first era call the list `members`.
     fn cluster_json(&self) -> String {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Member {
-            id: String,
-            host: String,
-            api_port: u16,
-            protocol_port: u16,
-        }
-        #[derive(Serialize)]
-        struct Partition {
-            partition: u32,
-        }
         let (namespace, domain) = (&self.seen.database.namespace, &self.seen.cluster_domain);
-        let member = |i| {
+        let members = (0..self.running.replicas).map(|i| {
             let id = format!("{}-{i}", self.name);
             let host = format!("{id}.{}.{namespace}.svc.{domain}", self.peers_name());
-            Member { id, host, api_port: API_PORT, protocol_port: PROTOCOL_PORT }
+            json!({"id": id, "host": host, "apiPort": API_PORT, "protocolPort": PROTOCOL_PORT})
+        });
+        let members: Vec<Value> = members.collect();
+        let partitions: Vec<Value> = self
+            .partitions
+            .iter()
+            .map(|partition| json!({"partition": partition.id}))
+            .collect();
+        let list = if is_first_era(&self.seen.class.image) {
+            "members"
+        } else {
+            "replicas"
         };
-        let members: Vec<Member> = (0..self.running.replicas).map(member).collect();
-        let partitions: Vec<Partition> = self.partitions.iter().map(|&partition| Partition { partition }).collect();
-        let list = if is_first_era(&self.seen.class.image) { "members" } else { "replicas" };
-        let text = |list: Result<String, _>| list.unwrap_or_default(); // plain data are always written
-        let (members, partitions) = (text(serde_json::to_string(&members)), text(serde_json::to_string(&partitions)));
-        format!(r#"{{"{list}":{members},"partitions":{partitions}}}"#)
+        json!({list: members, "partitions": partitions}).to_string()
     }
 
     fn label(&self) -> Value {
@@ -236,7 +227,11 @@ mod tests {
         ] {
             assert!(is_first_era(image), "{image}");
         }
-        for image in ["atomix/raft-storage-node:v0.5.3", "raft-replica/node:1", "raft-replica:5000/node"] {
+        for image in [
+            "atomix/raft-storage-node:v0.5.3",
+            "raft-replica/node:1",
+            "raft-replica:5000/node",
+        ] {
             assert!(!is_first_era(image), "{image}");
         }
     }

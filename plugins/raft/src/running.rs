@@ -1,7 +1,5 @@
 //! What a running cluster cannot change, as remembered on its own objects. Reads annotations only: live replica counts can drift.
 
-use std::collections::BTreeMap;
-
 use atomix_sdk::{Plan, Seen};
 use serde::{Deserialize, Serialize};
 
@@ -44,28 +42,31 @@ struct Asked {
 
 /// The clusters that run or did so on volumes that were kept, and what new ones start with.
 pub struct Clusters {
-    known: BTreeMap<u32, Running>,
+    known: Vec<Option<Running>>, // by number, from 1
     fresh: Running,
 }
 
 impl Clusters {
     /// Reads what is remembered of each cluster: on the StatefulSet, else the ConfigMap, else a volume claim.
     pub fn of(seen: &Seen<RaftClass>) -> Self {
-        let mut known = BTreeMap::new();
-        for kind in ["StatefulSet", "ConfigMap", "PersistentVolumeClaim"] {
-            for live in seen.objects(kind) {
-                let cluster = live.text(CLUSTER_LABEL).and_then(|label| label.parse::<u32>().ok());
-                if let (Some(cluster), Some(text)) = (cluster, live.text(POINTER)) {
-                    if !known.contains_key(&cluster) {
-                        if let Some(running) = read(text) {
-                            known.insert(cluster, running);
-                        }
-                    }
-                }
+        let mut known: Vec<Option<Running>> = Vec::new();
+        for live in ["StatefulSet", "ConfigMap", "PersistentVolumeClaim"]
+            .iter()
+            .flat_map(|kind| seen.objects(kind))
+        {
+            let cluster = live.text(CLUSTER_LABEL).and_then(|label| label.parse::<usize>().ok());
+            let Some(cluster) = cluster.filter(|cluster| (1..=CLUSTERS_MAX).contains(cluster)) else {
+                continue;
+            };
+            if known.len() <= cluster {
+                known.resize(cluster + 1, None);
+            }
+            if known[cluster].is_none() {
+                known[cluster] = live.text(POINTER).and_then(read);
             }
         }
         let class = &seen.class;
-        let layout = known.values().next(); // one layout for the whole database
+        let layout = known.iter().flatten().next(); // one layout for the whole database
         let mut fresh = Running {
             replicas: class.replicas,
             partitions_per_cluster: layout
@@ -80,7 +81,10 @@ impl Clusters {
 
     /// What a cluster runs with, or starts with.
     pub fn running(&self, cluster: u32) -> &Running {
-        self.known.get(&cluster).unwrap_or(&self.fresh)
+        self.known
+            .get(cluster as usize)
+            .and_then(Option::as_ref)
+            .unwrap_or(&self.fresh)
     }
 
     /// The cluster in which a partition lives for ever.
@@ -91,32 +95,42 @@ impl Clusters {
     /// Names what the class and the database ask for and the clusters in use cannot take.
     pub fn note_what_stays(&self, seen: &Seen<RaftClass>, in_use: &[u32], mut plan: Plan) -> Plan {
         let class = &seen.class;
-        let mut members: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-        let mut volumes: BTreeMap<String, (Option<&ClaimTemplate>, Vec<u32>)> = BTreeMap::new();
+        let wanted = class.volume_claim_template.as_ref();
+        // The clusters by what they keep: nearly always one group, or none.
+        let (mut members, mut volumes) = (Vec::<(&Running, Vec<u32>)>::new(), Vec::<(&Running, Vec<u32>)>::new());
         for &cluster in in_use {
             let running = self.running(cluster);
             if running.replicas != class.replicas {
-                members.entry(running.replicas).or_default().push(cluster);
+                match members.iter_mut().find(|(kept, _)| kept.replicas == running.replicas) {
+                    Some((_, clusters)) => clusters.push(cluster),
+                    None => members.push((running, vec![cluster])),
+                }
             }
-            if running.claim != class.volume_claim_template {
-                let claim = running.claim.as_ref();
-                volumes.entry(about(claim)).or_insert((claim, Vec::new())).1.push(cluster);
+            if running.claim.as_ref() != wanted {
+                match volumes.iter_mut().find(|(kept, _)| kept.claim == running.claim) {
+                    Some((_, clusters)) => clusters.push(cluster),
+                    None => volumes.push((running, vec![cluster])),
+                }
             }
         }
         for (kept, clusters) in members {
-            let why =
-                format!("the members of {} are fixed since it started; create another database", named(seen, &clusters));
-            plan = plan.not_taken("spec.replicas", class.replicas, kept, why);
+            let why = format!(
+                "the members of {} are fixed since it started; create another database",
+                named(seen, &clusters)
+            );
+            plan = plan.not_taken("spec.replicas", class.replicas, kept.replicas, why);
         }
-        for (kept, (claim, clusters)) in volumes.into_iter().take(KEPT_VOLUMES_NAMED_MAX) {
-            let why =
-                format!("the volumes of {} keep what they were made with; create another database", named(seen, &clusters));
-            let wanted = class.volume_claim_template.as_ref();
-            plan = match (wanted.and_then(ClaimTemplate::size), claim.and_then(ClaimTemplate::size)) {
+        for (kept, clusters) in volumes.into_iter().take(KEPT_VOLUMES_NAMED_MAX) {
+            let why = format!(
+                "the volumes of {} keep what they were made with; create another database",
+                named(seen, &clusters)
+            );
+            let kept = kept.claim.as_ref();
+            plan = match (wanted.and_then(ClaimTemplate::size), kept.and_then(ClaimTemplate::size)) {
                 (Some(size), Some(old)) if size != old => {
                     plan.not_taken("spec.volumeClaimTemplate.spec.resources.requests.storage", size, old, why)
                 }
-                _ => plan.not_taken("spec.volumeClaimTemplate", about(wanted), kept, why),
+                _ => plan.not_taken("spec.volumeClaimTemplate", about(wanted), about(kept), why),
             };
         }
         self.note_layout(seen, plan)
@@ -128,7 +142,12 @@ impl Clusters {
         let moved = |now: Option<u32>, then: Option<u32>| now.filter(|_| now != then);
         let by_clusters = |clusters: u32| database.partitions.div_ceil(clusters.max(1));
         if database.partitions_per_cluster != kept {
-            return plan.not_taken("database.spec.partitionsPerCluster", database.partitions_per_cluster, kept, why);
+            return plan.not_taken(
+                "database.spec.partitionsPerCluster",
+                database.partitions_per_cluster,
+                kept,
+                why,
+            );
         }
         if let Some(wanted) =
             moved(class.partitions_per_cluster, self.fresh.asked.partitions_per_cluster).filter(|&n| n != kept)
@@ -142,6 +161,8 @@ impl Clusters {
     }
 }
 
+/// Most clusters of a database, as the contract says.
+const CLUSTERS_MAX: usize = 1024;
 const KEPT_VOLUMES_NAMED_MAX: usize = 8;
 
 fn read(text: String) -> Option<Running> {
@@ -151,7 +172,10 @@ fn read(text: String) -> Option<Running> {
 }
 
 fn asked(class: &RaftClass) -> Asked {
-    Asked { partitions_per_cluster: class.partitions_per_cluster, clusters: class.clusters }
+    Asked {
+        partitions_per_cluster: class.partitions_per_cluster,
+        clusters: class.clusters,
+    }
 }
 
 fn about(claim: Option<&ClaimTemplate>) -> String {
@@ -166,7 +190,13 @@ fn named(seen: &Seen<RaftClass>, clusters: &[u32]) -> String {
     let name = |cluster: &u32| format!("{}-{cluster}", seen.database.name);
     match clusters {
         [first, second, third, _, ..] => {
-            format!("{}, {}, {} and {} more", name(first), name(second), name(third), clusters.len() - 3)
+            format!(
+                "{}, {}, {} and {} more",
+                name(first),
+                name(second),
+                name(third),
+                clusters.len() - 3
+            )
         }
         few => few.iter().map(name).collect::<Vec<_>>().join(", "),
     }

@@ -49,9 +49,13 @@
 //! atomix_sdk::export!(plugin);
 //! ```
 //!
-//! `cargo build --target wasm32-unknown-unknown` with `linker = "wasm-component-ld"` and `crate-type = ["cdylib", "rlib"]` makes it a
+//! `cargo build --target wasm32-unknown-unknown` with `linker = "wasm-component-ld"` and `crate-type = ["cdylib"]` makes it a
 //! component. [`export!`] does nothing on other targets, so that `plan` is tested like any other function.
 
+#[doc(hidden)]
+pub mod json;
+#[doc(hidden)]
+pub mod memory;
 mod plan;
 mod plugin;
 mod schema;
@@ -75,7 +79,7 @@ pub use plan::Plan;
 pub use plugin::{Class, Kind, Plugin};
 pub use schema::{preserve_unknown_fields, structural};
 pub use seen::{Live, Seen};
-pub use serde_json::{Value, json};
+pub use serde_json::Value;
 pub use wire::{Endpoint, FieldError, PartitionState, Reason, Refusal};
 
 /// Makes the crate a plugin: `export!(plugin)`, where `plugin` is a `fn() -> Plugin`. Does nothing unless built for wasm32.

@@ -2,9 +2,9 @@
 
 use std::fmt::Display;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use crate::{PartitionState, Reason, wire};
+use crate::{PartitionState, Reason, json, wire};
 
 /// What should be, and how it goes.
 #[derive(Default)]

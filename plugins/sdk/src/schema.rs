@@ -2,12 +2,14 @@
 
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
+
+use crate::json;
 
 /// The schema of `C` as a definition takes it: no references, only formats and keywords that Kubernetes knows.
 /// See <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema>.
 pub fn structural<C: JsonSchema>() -> Value {
-    let settings = SchemaSettings::openapi3().with(|settings| settings.inline_subschemas = true);
+    let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let mut schema = settings.into_generator().into_root_schema_for::<C>().to_value();
     mend(&mut schema);
     schema
@@ -23,57 +25,70 @@ pub fn preserve_unknown_fields(schema: &mut Schema) {
 }
 
 fn mend(schema: &mut Value) {
-    let Value::Object(fields) = schema else { return };
-    for unknown in ["$schema", "title", "examples", "example", "deprecated", "readOnly", "writeOnly", "components", "$defs"]
-    {
+    let Value::Object(fields) = schema else {
+        *schema = json!({"x-kubernetes-preserve-unknown-fields": true}); // `true`: anything
+        return;
+    };
+    for unknown in ["$schema", "title", "examples", "deprecated", "readOnly", "writeOnly", "$defs"] {
         fields.remove(unknown);
-    }
-    for (keyword, exclusive) in [("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")] {
-        if let Some(bound) = fields.get(keyword).filter(|bound| bound.is_number()).cloned() {
-            fields.insert(exclusive.to_owned(), bound);
-            fields.insert(keyword.to_owned(), json!(true));
-        }
     }
     if fields.get("default") == Some(&Value::Null) {
         fields.remove("default");
     }
+    if let Some(word) = fields.remove("const") {
+        fields.insert("enum".to_owned(), Value::Array(vec![word]));
+    }
+    for (keyword, bound) in [("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")] {
+        if let Some(limit) = fields.get_mut(keyword) {
+            let limit = std::mem::replace(limit, Value::Bool(true));
+            fields.insert(bound.to_owned(), limit);
+        }
+    }
     or_null(fields);
     known_format(fields);
     plain_enum(fields);
-    if let Some(Value::Object(properties)) = fields.get_mut("properties") {
-        properties.values_mut().for_each(mend);
-    }
-    for keyword in ["items", "additionalProperties", "not"] {
-        if let Some(inner) = fields.get_mut(keyword) {
-            mend(inner);
-        }
-    }
-    for keyword in ["allOf", "anyOf", "oneOf"] {
-        if let Some(Value::Array(inner)) = fields.get_mut(keyword) {
-            inner.iter_mut().for_each(mend);
-        }
-    }
     // A list of fields that excludes all others says what a structural schema says anyway, and is refused beside `properties`.
-    if fields.get("additionalProperties") == Some(&json!(false)) {
+    if fields.get("additionalProperties") == Some(&Value::Bool(false)) {
         fields.remove("additionalProperties");
+    }
+    for (keyword, inner) in fields.iter_mut() {
+        match (keyword.as_str(), inner) {
+            ("properties", Value::Object(properties)) => properties.values_mut().for_each(mend),
+            ("items" | "additionalProperties" | "not", inner) => mend(inner),
+            ("allOf" | "anyOf" | "oneOf", Value::Array(inner)) => inner.iter_mut().for_each(mend),
+            _ => {}
+        }
     }
 }
 
 /// "This or null" becomes this, nullable: structural schemas say so beside the type.
 fn or_null(fields: &mut Map<String, Value>) {
-    let Some(Value::Array(cases)) = fields.get("anyOf") else {
-        return;
-    };
-    let is_null = |case: &Value| case.get("enum") == Some(&json!([null])) || case.get("type") == Some(&json!("null"));
-    let (null, real): (Vec<&Value>, Vec<&Value>) = cases.iter().partition(|case| is_null(case));
-    let ([_], [Value::Object(real)]) = (null.as_slice(), real.as_slice()) else {
-        return;
-    };
-    let real = real.clone();
-    fields.remove("anyOf");
-    fields.insert("nullable".to_owned(), json!(true));
-    for (keyword, value) in real {
-        fields.entry(keyword).or_insert(value);
+    let is_null = |case: &Value| case == "null" || case.get("type").is_some_and(|kind| kind == "null");
+    for keyword in ["type", "anyOf"] {
+        let Some(Value::Array(cases)) = fields.get_mut(keyword) else {
+            continue;
+        };
+        let before = cases.len();
+        cases.retain(|case| !is_null(case));
+        if cases.len() == before || cases.len() != 1 {
+            continue;
+        }
+        let real = cases.pop();
+        fields.remove(keyword);
+        fields.insert("nullable".to_owned(), Value::Bool(true));
+        match real {
+            Some(Value::Object(real)) => {
+                for (keyword, value) in real {
+                    if !fields.contains_key(&keyword) {
+                        fields.insert(keyword, value);
+                    }
+                }
+            }
+            Some(kind) => {
+                fields.insert(keyword.to_owned(), kind);
+            }
+            None => {}
+        }
     }
 }
 
@@ -96,25 +111,35 @@ fn known_format(fields: &mut Map<String, Value>) {
 /// An enum of words, each with its own text, becomes one list of words whose texts follow the description.
 fn plain_enum(fields: &mut Map<String, Value>) {
     let Some(Value::Array(cases)) = fields.get("oneOf") else {
+        if fields.contains_key("enum") {
+            fields.remove("nullable"); // null would have to be one of the words
+        }
         return;
     };
-    let words = |case: &Value| {
-        case.get("enum").and_then(Value::as_array).filter(|words| words.iter().all(Value::is_string)).cloned()
-    };
-    let Some(all) = cases.iter().map(words).collect::<Option<Vec<_>>>() else {
-        return;
-    };
-    let mut text = fields.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
-    for (case, words) in cases.iter().zip(&all) {
-        if let (Some(about), [word]) = (case.get("description").and_then(Value::as_str), words.as_slice()) {
-            let word = word.as_str().unwrap_or_default();
-            text.push_str(&format!("{}{word}: {about}", if text.is_empty() { "" } else { "\n" }));
+    let mut words = Vec::new();
+    let mut text = fields
+        .get("description")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned();
+    for case in cases {
+        match (case.get("const"), case.get("enum")) {
+            (Some(Value::String(word)), _) => {
+                if let Some(about) = case.get("description").and_then(Value::as_str) {
+                    for part in [if text.is_empty() { "" } else { "\n" }, word, ": ", about] {
+                        text.push_str(part);
+                    }
+                }
+                words.push(Value::from(word.as_str()));
+            }
+            (None, Some(Value::Array(more))) if more.iter().all(Value::is_string) => words.extend(more.iter().cloned()),
+            _ => return,
         }
     }
     fields.remove("oneOf");
-    fields.remove("nullable"); // null would have to be one of the words
-    fields.insert("type".to_owned(), json!("string"));
-    fields.insert("enum".to_owned(), all.concat().into());
+    fields.remove("nullable");
+    fields.insert("type".to_owned(), "string".into());
+    fields.insert("enum".to_owned(), words.into());
     if !text.is_empty() {
         fields.insert("description".to_owned(), text.into());
     }
@@ -165,13 +190,19 @@ mod tests {
         );
         let mode = &schema["properties"]["mode"];
         let text = "How it starts.\nFast: At once.\nSlow: In order.";
-        assert_eq!(mode, &json!({"description": text, "type": "string", "enum": ["Fast", "Slow"]}));
+        assert_eq!(
+            mode,
+            &json!({"description": text, "type": "string", "enum": ["Fast", "Slow"]})
+        );
         assert_eq!(schema["properties"]["part"]["description"], json!("A part."));
         assert_eq!(
             schema["properties"]["anything"],
             json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
         );
-        assert_eq!(schema["properties"]["part"]["properties"]["names"]["items"], json!({"type": "string"}));
+        assert_eq!(
+            schema["properties"]["part"]["properties"]["names"]["items"],
+            json!({"type": "string"})
+        );
         let text = schema.to_string();
         for unwanted in ["$ref", "$schema", "title", "uint32", "anyOf", "oneOf"] {
             assert!(!text.contains(unwanted), "{unwanted} is left in {schema:#}");

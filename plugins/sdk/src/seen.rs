@@ -1,5 +1,7 @@
 //! What a plan may depend on: the database, its class, its partitions and the live objects. Decides nothing.
 
+use std::ops::Range;
+
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -15,8 +17,10 @@ pub struct Seen<C> {
     pub class_object: ClassObject,
     /// The partitions, by id.
     pub partitions: Vec<wire::Partition>,
-    /// Live objects of the database, sorted by kind and name.
+    /// Live objects of the database, sorted by group, kind and name.
     observed: Vec<Live>,
+    /// Where the objects of each kind are.
+    runs: Vec<Range<usize>>,
     /// DNS domain of the cluster.
     pub cluster_domain: String,
     /// Names of what the host can do beyond the contract's first form.
@@ -36,14 +40,21 @@ pub struct ClassObject {
 impl<C> Seen<C> {
     pub(crate) fn new(request: wire::Request, class: C) -> Self {
         let wire::Class { kind, version, name, .. } = request.class;
-        let mut observed: Vec<Live> = request.observed.into_iter().map(Live).collect();
-        observed.sort_by(|a, b| a.key().cmp(&b.key()));
+        let observed: Vec<Live> = request.observed.into_iter().map(Live).collect();
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for (at, live) in observed.iter().enumerate() {
+            match runs.last_mut().filter(|run| observed[run.start].of_kind_of(live)) {
+                Some(run) => run.end = at + 1,
+                None => runs.push(at..at + 1),
+            }
+        }
         Self {
             database: request.database,
             class,
             class_object: ClassObject { kind, version, name },
             partitions: request.partitions,
             observed,
+            runs,
             cluster_domain: request.cluster_domain,
             features: request.features,
         }
@@ -51,36 +62,50 @@ impl<C> Seen<C> {
 
     /// A live object by kind and name.
     pub fn object(&self, kind: &str, name: &str) -> Option<&Live> {
-        let at = self.observed.partition_point(|live| live.key() < (kind, name));
-        self.observed.get(at).filter(|live| live.key() == (kind, name))
+        let live = self.objects(kind);
+        live.binary_search_by(|live| live.name().cmp(name)).ok().map(|at| &live[at])
     }
 
-    /// All live objects of a kind, by name.
+    /// All live objects of a kind, by name. Of two groups that name a kind alike, the first.
     pub fn objects(&self, kind: &str) -> &[Live] {
-        let start = self.observed.partition_point(|live| live.0.kind.as_str() < kind);
-        let end = self.observed.partition_point(|live| live.0.kind.as_str() <= kind);
-        &self.observed[start..end]
+        match self.runs.iter().find(|run| self.observed[run.start].0.kind == kind) {
+            Some(run) => &self.observed[run.clone()],
+            None => &[],
+        }
     }
 
     /// Labels by which pods of a cluster are selected: `app`, `database` and `cluster`. They never change.
     pub fn selector(&self, cluster: u32) -> Value {
-        let labels = [("app", "atomix"), ("database", &self.database.database_label), ("cluster", &cluster.to_string())];
-        labels.into_iter().map(|(key, value)| (key.to_owned(), Value::from(value))).collect::<Map<_, _>>().into()
-    }
-
-    /// Labels for the pods of a cluster: the database's own, and those of [`Seen::selector`].
-    pub fn pod_labels(&self, cluster: u32) -> Value {
-        let mut labels: Map<String, Value> =
-            self.database.labels.iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))).collect();
-        if let Value::Object(selector) = self.selector(cluster) {
-            labels.extend(selector);
+        let mut labels = Map::new();
+        for (key, value) in [
+            ("app", "atomix"),
+            ("database", &self.database.database_label),
+            ("cluster", &cluster.to_string()),
+        ] {
+            labels.insert(key.to_owned(), value.into());
         }
         labels.into()
     }
 
+    /// Labels for the pods of a cluster: the database's own, and those of [`Seen::selector`].
+    pub fn pod_labels(&self, cluster: u32) -> Value {
+        let mut labels = self.selector(cluster);
+        if let Value::Object(labels) = &mut labels {
+            for (key, value) in &self.database.labels {
+                if !labels.contains_key(key) {
+                    labels.insert(key.clone(), value.as_str().into());
+                }
+            }
+        }
+        labels
+    }
+
     /// Where a Service of the database's namespace answers.
     pub fn endpoint(&self, service: &str, port: u16) -> Endpoint {
-        Endpoint { host: format!("{service}.{}.svc.{}", self.database.namespace, self.cluster_domain), port }
+        Endpoint {
+            host: format!("{service}.{}.svc.{}", self.database.namespace, self.cluster_domain),
+            port,
+        }
     }
 }
 
@@ -88,8 +113,8 @@ impl<C> Seen<C> {
 pub struct Live(wire::ObservedObject);
 
 impl Live {
-    fn key(&self) -> (&str, &str) {
-        (&self.0.kind, &self.0.name)
+    fn of_kind_of(&self, other: &Live) -> bool {
+        self.0.kind == other.0.kind && self.0.group == other.0.group
     }
 
     /// Its name.

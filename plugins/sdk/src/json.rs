@@ -1,0 +1,99 @@
+//! Manifests as they look in YAML. Like `serde_json::json!`, in a quarter of the code: a plugin consists largely of manifests.
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// A JSON value: `json!({"kind": "Service", "metadata": {"name": name}})`. Keys are literals or constants; values are JSON or any
+/// expression that serde can serialize.
+#[macro_export]
+macro_rules! json {
+    (@fields $map:ident) => {};
+    (@fields $map:ident $key:tt : null $(, $($rest:tt)*)?) => {
+        $crate::json::put(&mut $map, $key, $crate::Value::Null);
+        $($crate::json!(@fields $map $($rest)*);)?
+    };
+    (@fields $map:ident $key:tt : { $($inner:tt)* } $(, $($rest:tt)*)?) => {
+        $crate::json::put(&mut $map, $key, $crate::json!({ $($inner)* }));
+        $($crate::json!(@fields $map $($rest)*);)?
+    };
+    (@fields $map:ident $key:tt : [ $($inner:tt)* ] $(, $($rest:tt)*)?) => {
+        $crate::json::put(&mut $map, $key, $crate::json!([ $($inner)* ]));
+        $($crate::json!(@fields $map $($rest)*);)?
+    };
+    (@fields $map:ident $key:tt : $value:expr $(, $($rest:tt)*)?) => {
+        $crate::json::put_any(&mut $map, $key, &$value);
+        $($crate::json!(@fields $map $($rest)*);)?
+    };
+    (@items $list:ident) => {};
+    (@items $list:ident { $($inner:tt)* } $(, $($rest:tt)*)?) => {
+        $list.push($crate::json!({ $($inner)* }));
+        $($crate::json!(@items $list $($rest)*);)?
+    };
+    (@items $list:ident [ $($inner:tt)* ] $(, $($rest:tt)*)?) => {
+        $list.push($crate::json!([ $($inner)* ]));
+        $($crate::json!(@items $list $($rest)*);)?
+    };
+    (@items $list:ident $value:expr $(, $($rest:tt)*)?) => {
+        $list.push($crate::json!($value));
+        $($crate::json!(@items $list $($rest)*);)?
+    };
+    (null) => { $crate::Value::Null };
+    ({}) => { $crate::Value::Object(Default::default()) };
+    ([]) => { $crate::Value::Array(Vec::new()) };
+    ({ $($fields:tt)* }) => {{
+        let mut map = $crate::json::Fields::new();
+        $crate::json!(@fields map $($fields)*);
+        $crate::Value::Object(map)
+    }};
+    ([ $($items:tt)* ]) => {{
+        let mut list: Vec<$crate::Value> = Vec::new();
+        $crate::json!(@items list $($items)*);
+        $crate::Value::Array(list)
+    }};
+    ($value:expr) => { $crate::json::any(&$value) };
+}
+
+/// The fields of an object.
+pub type Fields = Map<String, Value>;
+
+/// Puts a field; called rather than repeated in each place.
+#[inline(never)]
+pub fn put(fields: &mut Fields, key: &str, value: Value) {
+    fields.insert(key.to_owned(), value);
+}
+
+/// Puts a field of whatever can be serialized.
+#[inline(never)]
+pub fn put_any<T: Serialize + ?Sized>(fields: &mut Fields, key: &str, value: &T) {
+    put(fields, key, any(value));
+}
+
+/// Whatever can be serialized; what cannot (a map whose keys are no text) is null.
+#[inline(never)]
+pub fn any<T: Serialize + ?Sized>(value: &T) -> Value {
+    serde_json::to_value(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::json;
+
+    #[test]
+    fn a_manifest_is_what_serde_json_makes_of_it() {
+        const KEY: &str = "note";
+        let (name, ports) = (String::from("it"), [1, 2]);
+        let ours = json!({
+            "a": {"b": [1, "two", {"c": null}, [], [3.5, name]], "d": {}, KEY: true},
+            "ports": ports.map(|port| port + 1), "name": name, "none": null, "option": Some(7), // a comment
+        });
+        let theirs = serde_json::json!({
+            "a": {"b": [1, "two", {"c": null}, [], [3.5, name]], "d": {}, KEY: true},
+            "ports": [2, 3], "name": "it", "none": null, "option": 7,
+        });
+        assert_eq!(ours, theirs);
+        assert_eq!(
+            (json!(null), json!("x"), json!([])),
+            (serde_json::json!(null), "x".into(), serde_json::json!([]))
+        );
+    }
+}
