@@ -204,7 +204,8 @@ async fn remove(target: &Target<'_>, kind: &Kind, live: &Live) -> Result<(), Fau
     let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
     match api(target.client, kind, Some(target.namespace)).delete(&live.name, &params).await {
         Ok(answer) => {
-            if let Some(leaving) = answer.left().and_then(|leaving| serde_json::to_value(leaving).ok()) {
+            let leaving = answer.left().filter(|object| object.metadata.deletion_timestamp.is_some());
+            if let Some(leaving) = leaving.and_then(|leaving| serde_json::to_value(leaving).ok()) {
                 target.caches.wrote(kind, leaving); // held back by a finalizer: the answer shows it on its way out
                 return Ok(());
             }

@@ -52,11 +52,7 @@ pub fn convert(object: Value, wanted: &str) -> Result<Value, String> {
             version(it).ok_or_else(|| format!("{}: cannot convert from apiVersion {it}: {ACCEPTED}", name(&object)))?
         }
         other => {
-            return Err(format!(
-                "{}: apiVersion is {}: {ACCEPTED}",
-                name(&object),
-                other.map_or("absent", kind_of)
-            ));
+            return Err(format!("{}: apiVersion is {}: {ACCEPTED}", name(&object), other.map_or("absent", kind_of)));
         }
     };
     match object.get("kind").and_then(Value::as_str) {
@@ -73,11 +69,7 @@ pub fn convert(object: Value, wanted: &str) -> Result<Value, String> {
             }
         }
         other => {
-            return Err(format!(
-                "{}: kind is {}: Database is expected",
-                name(&object),
-                other.unwrap_or("absent")
-            ));
+            return Err(format!("{}: kind is {}: Database is expected", name(&object), other.unwrap_or("absent")));
         }
     }
     object.insert("apiVersion".to_owned(), Value::from(wanted));
@@ -118,9 +110,7 @@ fn to_new(object: &mut Object) -> Result<(), String> {
         let per_cluster = take_from_template(&mut spec, |it| take_count(it, "partitions"));
         let clusters = take_count(&mut spec, "clusters");
         let total = clusters.zip(per_cluster).and_then(|(clusters, per_cluster)| {
-            let noted = found
-                .partitions
-                .filter(|it| (1..=COUNT_MAX).contains(it) && it.div_ceil(per_cluster) == clusters);
+            let noted = found.partitions.filter(|it| (1..=COUNT_MAX).contains(it) && it.div_ceil(per_cluster) == clusters);
             noted.or(Some(clusters * per_cluster)).filter(|it| *it <= COUNT_MAX)
         });
         if total.is_none() {
@@ -134,11 +124,7 @@ fn to_new(object: &mut Object) -> Result<(), String> {
         }
         spec.remove("storageClass");
         put_in(&mut spec, "partitions", total.map(Value::from));
-        put_in(
-            &mut spec,
-            "partitionsPerCluster",
-            per_cluster.filter(|_| !still_decided).map(Value::from),
-        );
+        put_in(&mut spec, "partitionsPerCluster", per_cluster.filter(|_| !still_decided).map(Value::from));
         put_in(&mut spec, "storageClass", storage);
         object.insert("spec".to_owned(), Value::Object(spec));
     }
@@ -226,10 +212,7 @@ fn take_note(object: &mut Object, key: &str) -> Note {
 
 /// Writes the note, if it says anything or what stands in its place would be taken for one.
 fn put_note(object: &mut Object, key: &str, mut note: Note) -> Result<(), String> {
-    let there = object
-        .get("metadata")
-        .and_then(|it| it.get("annotations"))
-        .and_then(|it| it.get(key));
+    let there = object.get("metadata").and_then(|it| it.get("annotations")).and_then(|it| it.get(key));
     if note == Note::default() && there.and_then(note_in).is_none() {
         return Ok(());
     }
@@ -238,17 +221,10 @@ fn put_note(object: &mut Object, key: &str, mut note: Note) -> Result<(), String
         serde_json::to_string(&note).map_err(|it| format!("{}: cannot write annotation {key}: {it}", name(object)))?;
     for (path, place) in [
         ("metadata", object.get("metadata")),
-        (
-            "metadata.annotations",
-            object.get("metadata").and_then(|it| it.get("annotations")),
-        ),
+        ("metadata.annotations", object.get("metadata").and_then(|it| it.get("annotations"))),
     ] {
         if let Some(other) = place.filter(|it| !it.is_object()) {
-            return Err(format!(
-                "{}: {path} is {}: an object is expected",
-                name(object),
-                kind_of(other)
-            ));
+            return Err(format!("{}: {path} is {}: an object is expected", name(object), kind_of(other)));
         }
     }
     object_at(object_at(object, "metadata"), "annotations").insert(key.to_owned(), Value::from(text));
@@ -277,13 +253,7 @@ fn version(api_version: &str) -> Option<Version> {
 
 /// How messages name an object that may be anything.
 fn name(object: &Object) -> String {
-    let metadata = |field| {
-        object
-            .get("metadata")
-            .and_then(|it| it.get(field))
-            .and_then(Value::as_str)
-            .unwrap_or("?")
-    };
+    let metadata = |field| object.get("metadata").and_then(|it| it.get(field)).and_then(Value::as_str).unwrap_or("?");
     let kind = object.get("kind").and_then(Value::as_str).unwrap_or("object");
     format!("{kind} {}/{}", metadata("namespace"), metadata("name"))
 }

@@ -28,10 +28,7 @@ fn a_last_cluster_that_is_not_full_stays_so_until_clusters_are_changed() {
     assert_eq!(convert(old.clone(), NEW), Ok(new));
 
     old["spec"]["clusters"] = json!(4);
-    assert_eq!(
-        convert(old, NEW).unwrap(),
-        self::new(json!({"partitions": 8, "partitionsPerCluster": 2}))
-    );
+    assert_eq!(convert(old, NEW).unwrap(), self::new(json!({"partitions": 8, "partitionsPerCluster": 2})));
 }
 
 #[test]
@@ -52,10 +49,7 @@ fn clusters_asked_for_before_anything_was_decided_are_kept() {
     let mut old = convert(new(json!({"partitions": 4})), OLD).unwrap();
     assert_eq!(old["spec"], json!({"clusters": 1, "template": {"spec": {"partitions": 4}}}));
     old["spec"]["clusters"] = json!(3);
-    assert_eq!(
-        convert(old, NEW).unwrap(),
-        new(json!({"partitions": 12, "partitionsPerCluster": 4}))
-    );
+    assert_eq!(convert(old, NEW).unwrap(), new(json!({"partitions": 12, "partitionsPerCluster": 4})));
 }
 
 #[test]
@@ -70,12 +64,9 @@ fn the_metadata_of_a_template_comes_back() {
 #[test]
 fn nothing_is_invented_for_absent_fields() {
     for (from, to) in [(OLD, NEW), (NEW, OLD)] {
-        for rest in [
-            json!({}),
-            json!({"metadata": {}}),
-            json!({"metadata": {}, "spec": {}}),
-            json!({"status": {"ready": "1/1"}}),
-        ] {
+        for rest in
+            [json!({}), json!({"metadata": {}}), json!({"metadata": {}, "spec": {}}), json!({"status": {"ready": "1/1"}})]
+        {
             let mut given = rest.clone();
             given["apiVersion"] = json!(from);
             given["kind"] = json!("Database");
@@ -114,11 +105,7 @@ fn what_is_no_database_is_refused_by_name() {
         json!({"apiVersion": NEW, "kind": "Database", "metadata": {"name": "a", "annotations": 1}, "spec": {"partitions": 3}}),
         "Database ?/a: metadata.annotations is a number: an object is expected",
     );
-    assert!(
-        convert(new(json!({})), "cloud.atomix.io/v1")
-            .unwrap_err()
-            .starts_with("cannot convert to cloud.atomix.io/v1:")
-    );
+    assert!(convert(new(json!({})), "cloud.atomix.io/v1").unwrap_err().starts_with("cannot convert to cloud.atomix.io/v1:"));
 }
 
 proptest! {
@@ -216,12 +203,7 @@ fn object(version: &'static str, spec: BoxedStrategy<Value>, own: &'static str) 
         Just(json!({"ready": "1/3"})),
         garbage(),
     ];
-    (
-        option(spec),
-        option(status),
-        proptest::option::of(annotations),
-        option(garbage()),
-    )
+    (option(spec), option(status), proptest::option::of(annotations), option(garbage()))
         .prop_map(move |(spec, status, annotations, labels)| {
             let mut object = json!({"apiVersion": version, "kind": "Database", "metadata": {"name": "a", "uid": "u"}});
             for (field, value) in [("spec", spec), ("status", status)] {

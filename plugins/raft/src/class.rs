@@ -96,15 +96,9 @@ pub fn check(class: &RaftClass) -> Vec<FieldError> {
         wrong("spec.replicas", format!("{} nodes; 1 to 9 are accepted", class.replicas));
     }
     if class.image.is_empty() || class.image.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        wrong(
-            "spec.image",
-            format!("{:?} is no image; one like {} is expected", class.image, image()),
-        );
+        wrong("spec.image", format!("{:?} is no image; one like {} is expected", class.image, image()));
     }
-    for (path, count) in [
-        ("spec.partitionsPerCluster", class.partitions_per_cluster),
-        ("spec.clusters", class.clusters),
-    ] {
+    for (path, count) in [("spec.partitionsPerCluster", class.partitions_per_cluster), ("spec.clusters", class.clusters)] {
         if let Some(count) = count.filter(|count| !(1..=1024).contains(count)) {
             wrong(path, format!("{count}; 1 to 1024 are accepted"));
         }
@@ -118,10 +112,7 @@ pub fn check(class: &RaftClass) -> Vec<FieldError> {
             None => wrong("spec.resources", "an object with requests and limits is expected".to_owned()),
             Some(fields) => {
                 for field in fields.keys().filter(|field| !known.contains(&field.as_str())) {
-                    wrong(
-                        &format!("spec.resources.{field}"),
-                        "unknown; requests and limits are accepted".to_owned(),
-                    );
+                    wrong(&format!("spec.resources.{field}"), "unknown; requests and limits are accepted".to_owned());
                 }
             }
         }
@@ -143,28 +134,14 @@ fn check_claim(claim: &ClaimTemplate, wrong: &mut impl FnMut(&str, String)) {
         wrong("spec.volumeClaimTemplate.metadata.name", format!("{name:?}; {accepted}"));
     }
     let spec = "spec.volumeClaimTemplate.spec";
-    if claim
-        .0
-        .pointer("/spec/accessModes")
-        .and_then(Value::as_array)
-        .is_none_or(|modes| modes.is_empty())
-    {
-        wrong(
-            &format!("{spec}.accessModes"),
-            "missing; [ReadWriteOnce] is what a node needs".to_owned(),
-        );
+    if claim.0.pointer("/spec/accessModes").and_then(Value::as_array).is_none_or(|modes| modes.is_empty()) {
+        wrong(&format!("{spec}.accessModes"), "missing; [ReadWriteOnce] is what a node needs".to_owned());
     }
     match claim.0.pointer(SIZE) {
-        None => wrong(
-            &format!("{spec}.resources.requests.storage"),
-            "missing; a size like 1Gi is expected".to_owned(),
-        ),
+        None => wrong(&format!("{spec}.resources.requests.storage"), "missing; a size like 1Gi is expected".to_owned()),
         Some(Value::String(size)) if size.starts_with(|c: char| c.is_ascii_digit()) => {}
         Some(Value::Number(_)) => {}
-        Some(size) => wrong(
-            &format!("{spec}.resources.requests.storage"),
-            format!("{size}; a size like 1Gi is expected"),
-        ),
+        Some(size) => wrong(&format!("{spec}.resources.requests.storage"), format!("{size}; a size like 1Gi is expected")),
     }
 }
 
@@ -183,10 +160,7 @@ mod tests {
 
     fn errors(spec: Value) -> Vec<String> {
         let class = serde_json::from_value(spec).expect("the spec fits its type");
-        check(&class)
-            .into_iter()
-            .map(|error| format!("{}: {}", error.path, error.message))
-            .collect()
+        check(&class).into_iter().map(|error| format!("{}: {}", error.path, error.message)).collect()
     }
 
     #[test]

@@ -180,16 +180,8 @@ impl Cluster<'_> {
             json!({"id": id, "host": host, "apiPort": API_PORT, "protocolPort": PROTOCOL_PORT})
         });
         let members: Vec<Value> = members.collect();
-        let partitions: Vec<Value> = self
-            .partitions
-            .iter()
-            .map(|partition| json!({"partition": partition.id}))
-            .collect();
-        let list = if is_first_era(&self.seen.class.image) {
-            "members"
-        } else {
-            "replicas"
-        };
+        let partitions: Vec<Value> = self.partitions.iter().map(|partition| json!({"partition": partition.id})).collect();
+        let list = if is_first_era(&self.seen.class.image) { "members" } else { "replicas" };
         json!({list: members, "partitions": partitions}).to_string()
     }
 
@@ -227,11 +219,7 @@ mod tests {
         ] {
             assert!(is_first_era(image), "{image}");
         }
-        for image in [
-            "atomix/raft-storage-node:v0.5.3",
-            "raft-replica/node:1",
-            "raft-replica:5000/node",
-        ] {
+        for image in ["atomix/raft-storage-node:v0.5.3", "raft-replica/node:1", "raft-replica:5000/node"] {
             assert!(!is_first_era(image), "{image}");
         }
     }

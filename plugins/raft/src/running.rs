@@ -50,10 +50,7 @@ impl Clusters {
     /// Reads what is remembered of each cluster: on the StatefulSet, else the ConfigMap, else a volume claim.
     pub fn of(seen: &Seen<RaftClass>) -> Self {
         let mut known: Vec<Option<Running>> = Vec::new();
-        for live in ["StatefulSet", "ConfigMap", "PersistentVolumeClaim"]
-            .iter()
-            .flat_map(|kind| seen.objects(kind))
-        {
+        for live in ["StatefulSet", "ConfigMap", "PersistentVolumeClaim"].iter().flat_map(|kind| seen.objects(kind)) {
             let cluster = live.text(CLUSTER_LABEL).and_then(|label| label.parse::<usize>().ok());
             let Some(cluster) = cluster.filter(|cluster| (1..=CLUSTERS_MAX).contains(cluster)) else {
                 continue;
@@ -81,10 +78,7 @@ impl Clusters {
 
     /// What a cluster runs with, or starts with.
     pub fn running(&self, cluster: u32) -> &Running {
-        self.known
-            .get(cluster as usize)
-            .and_then(Option::as_ref)
-            .unwrap_or(&self.fresh)
+        self.known.get(cluster as usize).and_then(Option::as_ref).unwrap_or(&self.fresh)
     }
 
     /// The cluster in which a partition lives for ever.
@@ -114,17 +108,13 @@ impl Clusters {
             }
         }
         for (kept, clusters) in members {
-            let why = format!(
-                "the members of {} are fixed since it started; create another database",
-                named(seen, &clusters)
-            );
+            let why =
+                format!("the members of {} are fixed since it started; create another database", named(seen, &clusters));
             plan = plan.not_taken("spec.replicas", class.replicas, kept.replicas, why);
         }
         for (kept, clusters) in volumes.into_iter().take(KEPT_VOLUMES_NAMED_MAX) {
-            let why = format!(
-                "the volumes of {} keep what they were made with; create another database",
-                named(seen, &clusters)
-            );
+            let why =
+                format!("the volumes of {} keep what they were made with; create another database", named(seen, &clusters));
             let kept = kept.claim.as_ref();
             plan = match (wanted.and_then(ClaimTemplate::size), kept.and_then(ClaimTemplate::size)) {
                 (Some(size), Some(old)) if size != old => {
@@ -142,12 +132,7 @@ impl Clusters {
         let moved = |now: Option<u32>, then: Option<u32>| now.filter(|_| now != then);
         let by_clusters = |clusters: u32| database.partitions.div_ceil(clusters.max(1));
         if database.partitions_per_cluster != kept {
-            return plan.not_taken(
-                "database.spec.partitionsPerCluster",
-                database.partitions_per_cluster,
-                kept,
-                why,
-            );
+            return plan.not_taken("database.spec.partitionsPerCluster", database.partitions_per_cluster, kept, why);
         }
         if let Some(wanted) =
             moved(class.partitions_per_cluster, self.fresh.asked.partitions_per_cluster).filter(|&n| n != kept)
@@ -172,10 +157,7 @@ fn read(text: String) -> Option<Running> {
 }
 
 fn asked(class: &RaftClass) -> Asked {
-    Asked {
-        partitions_per_cluster: class.partitions_per_cluster,
-        clusters: class.clusters,
-    }
+    Asked { partitions_per_cluster: class.partitions_per_cluster, clusters: class.clusters }
 }
 
 fn about(claim: Option<&ClaimTemplate>) -> String {
@@ -190,13 +172,7 @@ fn named(seen: &Seen<RaftClass>, clusters: &[u32]) -> String {
     let name = |cluster: &u32| format!("{}-{cluster}", seen.database.name);
     match clusters {
         [first, second, third, _, ..] => {
-            format!(
-                "{}, {}, {} and {} more",
-                name(first),
-                name(second),
-                name(third),
-                clusters.len() - 3
-            )
+            format!("{}, {}, {} and {} more", name(first), name(second), name(third), clusters.len() - 3)
         }
         few => few.iter().map(name).collect::<Vec<_>>().join(", "),
     }

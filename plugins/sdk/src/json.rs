@@ -91,9 +91,6 @@ mod tests {
             "ports": [2, 3], "name": "it", "none": null, "option": 7,
         });
         assert_eq!(ours, theirs);
-        assert_eq!(
-            (json!(null), json!("x"), json!([])),
-            (serde_json::json!(null), "x".into(), serde_json::json!([]))
-        );
+        assert_eq!((json!(null), json!("x"), json!([])), (serde_json::json!(null), "x".into(), serde_json::json!([])));
     }
 }

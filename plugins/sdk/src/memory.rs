@@ -39,13 +39,7 @@ unsafe impl<G> Sync for Blocks<G> {}
 impl<G> Blocks<G> {
     /// An allocator over the ground.
     pub const fn new(ground: G) -> Self {
-        Self {
-            ground,
-            state: UnsafeCell::new(State {
-                end: 0,
-                free: [0; CLASSES],
-            }),
-        }
+        Self { ground, state: UnsafeCell::new(State { end: 0, free: [0; CLASSES] }) }
     }
 }
 
@@ -182,10 +176,7 @@ mod tests {
             match random(3) {
                 0 if !live.is_empty() => {
                     let (block, layout, mark) = live.swap_remove(random(live.len()));
-                    assert!(
-                        full(block, layout.size(), mark),
-                        "a freed block of {layout:?} was overwritten"
-                    );
+                    assert!(full(block, layout.size(), mark), "a freed block of {layout:?} was overwritten");
                     unsafe { memory.dealloc(block, layout) };
                 }
                 1 if !live.is_empty() => {
@@ -193,10 +184,7 @@ mod tests {
                     let (block, layout, mark) = live[at];
                     let size = 1 + random(3000);
                     let new = unsafe { memory.realloc(block, layout, size) };
-                    assert!(
-                        !new.is_null() && full(new, size.min(layout.size()), mark),
-                        "{layout:?} lost bytes at {size}"
-                    );
+                    assert!(!new.is_null() && full(new, size.min(layout.size()), mark), "{layout:?} lost bytes at {size}");
                     unsafe { new.write_bytes(mark, size) };
                     live[at] = (new, Layout::from_size_align(size, layout.align()).expect("a layout"), mark);
                 }

@@ -117,11 +117,7 @@ fn plain_enum(fields: &mut Map<String, Value>) {
         return;
     };
     let mut words = Vec::new();
-    let mut text = fields
-        .get("description")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned();
+    let mut text = fields.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
     for case in cases {
         match (case.get("const"), case.get("enum")) {
             (Some(Value::String(word)), _) => {
@@ -190,19 +186,13 @@ mod tests {
         );
         let mode = &schema["properties"]["mode"];
         let text = "How it starts.\nFast: At once.\nSlow: In order.";
-        assert_eq!(
-            mode,
-            &json!({"description": text, "type": "string", "enum": ["Fast", "Slow"]})
-        );
+        assert_eq!(mode, &json!({"description": text, "type": "string", "enum": ["Fast", "Slow"]}));
         assert_eq!(schema["properties"]["part"]["description"], json!("A part."));
         assert_eq!(
             schema["properties"]["anything"],
             json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
         );
-        assert_eq!(
-            schema["properties"]["part"]["properties"]["names"]["items"],
-            json!({"type": "string"})
-        );
+        assert_eq!(schema["properties"]["part"]["properties"]["names"]["items"], json!({"type": "string"}));
         let text = schema.to_string();
         for unwanted in ["$ref", "$schema", "title", "uint32", "anyOf", "oneOf"] {
             assert!(!text.contains(unwanted), "{unwanted} is left in {schema:#}");

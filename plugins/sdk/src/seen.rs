@@ -77,11 +77,9 @@ impl<C> Seen<C> {
     /// Labels by which pods of a cluster are selected: `app`, `database` and `cluster`. They never change.
     pub fn selector(&self, cluster: u32) -> Value {
         let mut labels = Map::new();
-        for (key, value) in [
-            ("app", "atomix"),
-            ("database", &self.database.database_label),
-            ("cluster", &cluster.to_string()),
-        ] {
+        for (key, value) in
+            [("app", "atomix"), ("database", &self.database.database_label), ("cluster", &cluster.to_string())]
+        {
             labels.insert(key.to_owned(), value.into());
         }
         labels.into()
@@ -102,10 +100,7 @@ impl<C> Seen<C> {
 
     /// Where a Service of the database's namespace answers.
     pub fn endpoint(&self, service: &str, port: u16) -> Endpoint {
-        Endpoint {
-            host: format!("{service}.{}.svc.{}", self.database.namespace, self.cluster_domain),
-            port,
-        }
+        Endpoint { host: format!("{service}.{}.svc.{}", self.database.namespace, self.cluster_domain), port }
     }
 }
 
