@@ -28,7 +28,7 @@ test: toolchain $(DENY) ## Prove everything: style, lints, documentation, licenc
 	$(DENY) check bans licenses sources
 	$(CLUSTER) build
 	$(CLUSTER) dist
-	ATOMIX_PREBUILT=1 cargo test --workspace
+	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 cargo test --workspace
 
 bench: toolchain ## Measure; tables go to target/bench/
 	$(CLUSTER) build

@@ -180,9 +180,8 @@ async fn told_to_stop() -> Result<()> {
         tell.send(read.is_ok() && word == "stay")
     });
     let left_alone = async {
-        match stay.await {
-            Ok(true) => std::future::pending().await,
-            _ => (),
+        if stay.await == Ok(true) {
+            std::future::pending::<()>().await;
         }
     };
     tokio::select! {

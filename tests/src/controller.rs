@@ -1,6 +1,6 @@
 //! The controller as a process of this machine, under its own ServiceAccount and nothing more. Knows no database.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -198,7 +198,7 @@ impl Drop for Controller {
 }
 
 /// Puts a fresh token of the ServiceAccount into `file`.
-async fn refresh(plane: &ControlPlane, file: &PathBuf) -> Result<()> {
+async fn refresh(plane: &ControlPlane, file: &Path) -> Result<()> {
     let accounts: Api<ServiceAccount> = Api::namespaced(plane.client().await?, NAMESPACE);
     let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECS), ..TokenRequestSpec::default() };
     let request = TokenRequest { spec, ..TokenRequest::default() };

@@ -47,6 +47,8 @@ pub struct ControlPlane {
     server: String,
     etcd: Option<u16>,
     audit: Audit,
+    // Held while it runs, so that nobody else empties its folder.
+    _lock: fs::File,
     // In the order of starting; they are killed backwards.
     processes: Mutex<Vec<Guarded>>,
 }
@@ -56,15 +58,21 @@ impl ControlPlane {
     pub async fn start(options: StartOptions) -> Result<ControlPlane> {
         let assets = tokio::task::spawn_blocking(assets::build).await.context("building the control plane")??;
         let dir = options.dir;
-        if dir.exists() {
-            fs::remove_dir_all(&dir).with_context(|| format!("could not empty {}", dir.display()))?;
-        }
-        fs::create_dir_all(dir.join("log")).with_context(|| format!("could not make {}", dir.display()))?;
+        let lock = empty(&dir)?;
         let (etcd, peers, secure) = (ports::free()?, ports::free()?, ports::free()?);
         let server = format!("https://127.0.0.1:{secure}");
         let authority = Authority::new(&dir.join("pki"))?;
         let audit = Audit::new(dir.join("audit.log"));
-        let plane = ControlPlane { dir, assets, authority, server, etcd: Some(etcd), audit, processes: Mutex::default() };
+        let plane = ControlPlane {
+            dir,
+            assets,
+            authority,
+            server,
+            etcd: Some(etcd),
+            audit,
+            _lock: lock,
+            processes: Mutex::default(),
+        };
         plane.write_identities()?;
         plane.run("etcd", etcd_flags(&plane.dir, etcd, peers))?;
         plane.run("kube-apiserver", apiserver_flags(&plane.dir, etcd, secure)?)?;
@@ -209,6 +217,20 @@ impl Drop for ControlPlane {
             drop(process);
         }
     }
+}
+
+/// Makes the folder, or empties it, and locks it with a file beside it.
+fn empty(dir: &Path) -> Result<fs::File> {
+    let parent = dir.parent().context("a control plane needs a folder")?;
+    fs::create_dir_all(parent).with_context(|| format!("could not make {}", parent.display()))?;
+    let lock = dir.with_extension("lock");
+    let lock = fs::File::create(&lock).with_context(|| format!("could not write {}", lock.display()))?;
+    lock.try_lock().with_context(|| format!("another control plane runs in {}", dir.display()))?;
+    if dir.exists() {
+        fs::remove_dir_all(dir).with_context(|| format!("could not empty {}", dir.display()))?;
+    }
+    fs::create_dir_all(dir.join("log")).with_context(|| format!("could not make {}", dir.display()))?;
+    Ok(lock)
 }
 
 /// A GET request for [`kube::Client::request_text`].
