@@ -62,6 +62,8 @@ pub mod apply;
 pub mod fault;
 pub mod status;
 
+pub mod webhook;
+
 pub mod limits;
 pub mod names;
 pub mod telemetry;

@@ -114,3 +114,22 @@ pub const SOURCES_WAITING: usize = 1;
 pub const REPORT_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause before a plugin that fails for a database is called again for the same request.
 pub const PLUGIN_RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+// ---- The conversion webhook.
+
+/// Most bytes of one review: five objects as large as an API server takes (3 MiB), and it sends one at a time, or small ones.
+pub const REVIEW_BYTES_MAX: usize = 16 * MIB;
+/// Most connections to the webhook at a time: an API server keeps a handful open.
+pub const WEBHOOK_CONNECTIONS_MAX: usize = 128;
+/// Longest TLS handshake, in seconds: a client that says nothing must not hold a place.
+pub const HANDSHAKE_SECS_MAX: u64 = 5;
+/// How long the webhook's certificate authority is good for, in days: a change of it tears down all watches of databases.
+pub const AUTHORITY_DAYS: i64 = 3650;
+/// A certificate authority with less than this left is replaced, in days.
+pub const AUTHORITY_DAYS_LEFT_MIN: i64 = 90;
+/// How long a certificate under it is good for, in hours: a stolen one is of no use for long.
+pub const CERTIFICATE_HOURS: i64 = 48;
+/// Age at which a certificate is replaced, in hours: half its life, so that a clock may be a day off.
+pub const CERTIFICATE_AGE_HOURS_MAX: i64 = 24;
+/// Longest wait between two tries to reach the API server, in seconds: a person who mends what is wrong should not wait longer.
+pub const WEBHOOK_RETRY_SECS_MAX: u64 = 30;
