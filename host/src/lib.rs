@@ -47,6 +47,7 @@ pub mod controller;
 pub mod crd;
 pub mod wit;
 
+pub mod pack;
 pub mod sandbox;
 
 pub mod catalog;

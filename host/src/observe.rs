@@ -18,8 +18,7 @@ pub fn observe(
     cluster_domain: &str,
 ) -> Result<Request, Fault> {
     let namespace = database.metadata.namespace.clone().unwrap_or_default();
-    let name = database.metadata.name.clone().unwrap_or_default();
-    let label = names::database_label(&namespace, &name);
+    let label = names::database_label(&namespace, database.metadata.name.as_deref().unwrap_or_default());
     let mut observed = Vec::new();
     for kind in descriptor.emits.iter().chain(&descriptor.watches) {
         synced(caches, &self::kind(kind))?;
@@ -27,8 +26,22 @@ pub fn observe(
         observed.extend(live.iter().map(|live| seen(kind, live)));
     }
     observed.sort_by(|a, b| (&a.group, &a.kind, &a.name).cmp(&(&b.group, &b.kind, &b.name)));
+    Ok(request(database, class, per_cluster, observed, cluster_domain))
+}
+
+/// The request for a database of which these objects are there, sorted by group, kind and name.
+pub fn request(
+    database: &Database,
+    class: &Class,
+    per_cluster: u32,
+    observed: Vec<Observed>,
+    cluster_domain: &str,
+) -> Request {
+    let namespace = database.metadata.namespace.clone().unwrap_or_default();
+    let name = database.metadata.name.clone().unwrap_or_default();
+    let label = names::database_label(&namespace, &name);
     let partitions = u32::try_from(database.spec.partitions).unwrap_or(1);
-    Ok(Request {
+    Request {
         database: DatabaseSeen {
             partitions,
             partitions_per_cluster: per_cluster,
@@ -49,7 +62,7 @@ pub fn observe(
         observed,
         cluster_domain: cluster_domain.to_owned(),
         features: Vec::new(),
-    })
+    }
 }
 
 /// The class object that a database uses.

@@ -1,4 +1,6 @@
 //! One file a subject.
 
 mod controlplane;
+mod golden;
 mod guard;
+mod hostile;

@@ -14,7 +14,7 @@ use crate::wit::{ClassKind, ObjectKind};
 
 pub use grants::Grants;
 pub use report::{Counts, Reporter};
-pub use source::{Source, SourceEvent, follow as follow_sources};
+pub use source::{PLUGIN_LABEL, Source, SourceEvent, follow as follow_sources, unpacked};
 
 /// Selects the roles that say what plugins may write; by the same label they aggregate into the controller's.
 pub const ROLE_SELECTOR: &str = "storage.cloud.atomix.io/aggregate-to-controller=true";

@@ -1,8 +1,11 @@
 //! What the program can be asked to do: one file a sub-command.
 
 mod crds;
+mod plugin;
+mod render;
 mod run;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 
 /// Turns Database resources into running, partitioned storage. What kinds of storage there are is decided by plugins:
@@ -17,6 +20,8 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     Run(run::Args),
+    Render(render::Args),
+    Plugin(plugin::Args),
     Crds(crds::Args),
 }
 
@@ -25,7 +30,21 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Run(args) => run::run(args),
+            Command::Render(args) => render::run(args),
+            Command::Plugin(args) => plugin::run(args),
             Command::Crds(args) => crds::run(args),
         }
     }
+}
+
+/// Objects as YAML, one document each.
+fn yaml_documents<T: serde::Serialize>(objects: &[T]) -> anyhow::Result<String> {
+    let mut text = String::new();
+    for object in objects {
+        let document = serde_saphyr::to_string(object).context("could not write an object as YAML")?;
+        text.push_str("---\n");
+        text.push_str(document.trim_start_matches("---\n").trim_end());
+        text.push('\n');
+    }
+    Ok(text)
 }

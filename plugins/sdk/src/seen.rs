@@ -85,10 +85,14 @@ impl<C> Seen<C> {
         labels.into()
     }
 
-    /// Labels for the pods of a cluster: the database's own, and those of [`Seen::selector`].
+    /// Labels for the pods of a cluster: the database's own, those of [`Seen::selector`], and Kubernetes' recommended ones.
     pub fn pod_labels(&self, cluster: u32) -> Value {
         let mut labels = self.selector(cluster);
         if let Value::Object(labels) = &mut labels {
+            let instance = self.database.database_label.as_str();
+            for (key, value) in [("managed-by", "atomix-controller"), ("part-of", "atomix"), ("instance", instance)] {
+                labels.insert(format!("app.kubernetes.io/{key}"), value.into());
+            }
             for (key, value) in &self.database.labels {
                 if !labels.contains_key(key) {
                     labels.insert(key.clone(), value.as_str().into());

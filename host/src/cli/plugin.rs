@@ -1,0 +1,112 @@
+//! `atomix-controller plugin`: makes a manifest of a plugin, or tells what a plugin is. Needs no cluster.
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use clap::Subcommand;
+
+use crate::pack;
+use crate::sandbox::{Revision, Sandbox};
+use crate::wit::ObjectKind;
+
+/// Pack a storage plugin for a cluster, or look into one. Neither needs a cluster.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Pack(Pack),
+    Inspect(Inspect),
+}
+
+/// Print what installs a plugin, as YAML: `atomix-controller plugin pack raft.wasm | kubectl apply -f -`.
+///
+/// That is the definitions of its storage classes, the ClusterRole atomix-plugin-NAME, whose rules are all that the plugin may
+/// write, and the ConfigMap that holds the plugin, compressed. Leave rules out to grant less.
+#[derive(clap::Args, Debug)]
+struct Pack {
+    /// The plugin: a WebAssembly component, as it is or in gzip; - for standard input.
+    file: PathBuf,
+
+    /// Namespace of the ConfigMap: the controller's. Who may write ConfigMaps there may install plugins.
+    #[arg(long, env = "ATOMIX_NAMESPACE", default_value = "kube-system")]
+    namespace: String,
+}
+
+/// Tell what a plugin is: name, version and digest, classes, kinds that it writes and watches, size and fuel.
+#[derive(clap::Args, Debug)]
+struct Inspect {
+    /// The plugin: a WebAssembly component, as it is or in gzip; - for standard input.
+    file: PathBuf,
+}
+
+/// Does what was asked.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let text = match args.command {
+        Command::Pack(args) => {
+            let plugin = load(&Sandbox::new().map_err(anyhow::Error::from)?, &args.file)?;
+            let manifests =
+                pack::manifests(plugin.revision.descriptor(), &plugin.bytes, &args.namespace).map_err(|why| anyhow!(why))?;
+            super::yaml_documents(&manifests)?
+        }
+        Command::Inspect(args) => told(&load(&Sandbox::new().map_err(anyhow::Error::from)?, &args.file)?),
+    };
+    std::io::stdout().write_all(text.as_bytes()).context("could not write to standard output")
+}
+
+/// A plugin that was read from a file and loaded.
+pub(super) struct Plugin {
+    /// What it is.
+    pub revision: Revision,
+    /// Its bytes, not compressed.
+    pub bytes: Vec<u8>,
+}
+
+/// Reads and loads a plugin.
+pub(super) fn load(sandbox: &Sandbox, file: &Path) -> anyhow::Result<Plugin> {
+    let mut bytes = Vec::new();
+    let read = match file == Path::new("-") {
+        true => std::io::stdin().read_to_end(&mut bytes),
+        false => std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)),
+    };
+    read.with_context(|| format!("could not read {}", file.display()))?;
+    let bytes = crate::catalog::unpacked(&bytes).map_err(|why| anyhow!("{}: {why}", file.display()))?;
+    let hint = file.file_stem().map_or("unknown".into(), |stem| stem.to_string_lossy());
+    let revision = sandbox.load(&hint, &bytes)?;
+    Ok(Plugin { revision, bytes })
+}
+
+fn told(plugin: &Plugin) -> String {
+    let (revision, descriptor) = (&plugin.revision, plugin.revision.descriptor());
+    let mut lines = vec![
+        ("Plugin", format!("{} {}", descriptor.name, descriptor.version)),
+        ("Digest", format!("sha256 {}", revision.digest())),
+        ("Contract", revision.contract().to_owned()),
+        ("Size", format!("{} bytes", plugin.bytes.len())),
+        ("Imports", "none".to_owned()), // it was loaded, so it has none
+        ("Fuel", format!("{} to describe itself", revision.describe_fuel())),
+    ];
+    for class in &descriptor.class_kinds {
+        let short = match class.short_names.is_empty() {
+            true => String::new(),
+            false => format!(", short {}", class.short_names.join(", ")),
+        };
+        lines.push(("Class", format!("{} ({}) {}{short}", class.kind, class.plural, class.versions.join(", "))));
+    }
+    lines.extend(descriptor.emits.iter().map(|kind| ("Writes", about(kind))));
+    lines.extend(descriptor.watches.iter().map(|kind| ("Watches", about(kind))));
+    lines.iter().map(|(what, value)| format!("{what:<10}{value}\n")).collect()
+}
+
+fn about(kind: &ObjectKind) -> String {
+    let group = if kind.group.is_empty() { "" } else { "." };
+    let reads = match kind.reads.is_empty() {
+        true => String::new(),
+        false => format!(", reads {}", kind.reads.join(" ")),
+    };
+    format!("{}{group}{} {}{reads}", kind.plural, kind.group, kind.version)
+}

@@ -1,0 +1,80 @@
+//! A plugin of a Deployment and a Service for each partition: nothing that any real storage has.
+
+use atomix_sdk::{Class, Kind, PartitionState, Plan, Plugin, Refusal, Seen, json, reason};
+
+atomix_sdk::export!(plugin);
+
+/// Web servers, one Deployment for each partition.
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+pub struct WebClass {
+    /// Image of the servers.
+    image: String,
+
+    /// Servers of each partition (1 to 5).
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 5))]
+    replicas: u32,
+
+    /// Why no database can be planned at present, if so.
+    #[serde(default)]
+    refuse: Option<String>,
+}
+
+/// What the plugin is.
+pub fn plugin() -> Plugin {
+    Plugin::new("web", env!("CARGO_PKG_VERSION"))
+        .class(Class::new("WebStorageClass", plan))
+        .emits(Kind::new("apps/v1", "Deployment").reads(&["/status/readyReplicas"]))
+        .emits(Kind::new("v1", "Service"))
+}
+
+fn plan(seen: &Seen<WebClass>) -> Result<Plan, Refusal> {
+    if let Some(why) = &seen.class.refuse {
+        return Err(Refusal::Waiting(reason("AskedToWait", why.as_str())));
+    }
+    let mut plan = Plan::new();
+    for partition in &seen.partitions {
+        let name = &partition.service_name;
+        let ready = seen.object("Deployment", name).and_then(|live| live.integer("/status/readyReplicas")).unwrap_or(0);
+        let missing = format!("{ready} of {} servers of {name} are ready", seen.class.replicas);
+        let mut labels = seen.selector(partition.cluster);
+        labels["partition"] = partition.id.to_string().into();
+        plan = plan
+            .object(
+                format!("servers-{}", partition.id),
+                json!({
+                    "apiVersion": "apps/v1",
+                    "kind": "Deployment",
+                    "metadata": {"name": name},
+                    "spec": {
+                        "replicas": seen.class.replicas,
+                        "selector": {"matchLabels": labels},
+                        "template": {
+                            "metadata": {"labels": labels},
+                            "spec": {"containers": [{"name": "web", "image": seen.class.image, "ports": [{"containerPort": 80}]}]},
+                        },
+                    },
+                }),
+            )
+            .object(
+                format!("service-{}", partition.id),
+                json!({
+                    "apiVersion": "v1",
+                    "kind": "Service",
+                    "metadata": {"name": name},
+                    "spec": {"selector": labels, "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]},
+                }),
+            )
+            .partition(PartitionState {
+                id: partition.id,
+                ready: ready > 0,
+                endpoints: vec![seen.endpoint(name, 80)],
+                problem: (ready < i64::from(seen.class.replicas)).then(|| reason("ServersNotReady", missing)),
+            });
+    }
+    Ok(plan)
+}
+
+fn one() -> u32 {
+    1
+}
