@@ -15,6 +15,20 @@ fn guest(name: &str) -> Vec<u8> {
     wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"))
 }
 
+fn noise() -> Vec<u8> {
+    let mut seed = 42_u64;
+    let byte = |_| {
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1);
+        (seed >> 56) as u8
+    };
+    (0..10_000).map(byte).collect()
+}
+
+/// Bytes that must never serve, each under a name.
+pub fn guests() -> Vec<(&'static str, Vec<u8>)> {
+    vec![("import", guest("import")), ("endless-loop", guest("endless-loop")), ("random bytes", noise())]
+}
+
 fn refused(bytes: &[u8]) -> PluginFault {
     let fault = sandbox().load("stranger", bytes).expect_err("it is refused");
     let said = fault.to_string();
@@ -36,14 +50,7 @@ fn an_endless_loop_ends_with_its_fuel() {
 
 #[test]
 fn random_bytes_are_no_plugin() {
-    let mut seed = 42_u64;
-    let noise: Vec<u8> = (0..10_000)
-        .map(|_| {
-            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1);
-            (seed >> 56) as u8
-        })
-        .collect();
-    assert!(matches!(refused(&noise).what, Wrong::Bytes(_)));
+    assert!(matches!(refused(&noise()).what, Wrong::Bytes(_)));
     assert!(matches!(refused(&[]).what, Wrong::Bytes(_)));
     let mut torn = guest("endless-loop");
     torn.truncate(torn.len() / 2);

@@ -1,6 +1,16 @@
 //! One file a subject.
 
+mod classes;
 mod controlplane;
+mod drift;
+mod example;
+mod foreign;
 mod golden;
 mod guard;
 mod hostile;
+mod members;
+mod orders;
+mod plugins;
+mod quiet;
+mod scale;
+mod tidy;

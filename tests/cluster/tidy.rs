@@ -38,23 +38,11 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "sandbox",
-        &[
-            "kube",
-            "tonic",
-            "catalog",
-            "controller",
-            "Instant::now",
-            "SystemTime::now",
-            "tokio::time",
-        ],
+        &["kube", "tonic", "catalog", "controller", "Instant::now", "SystemTime::now", "tokio::time"],
         "same bytes and same request give the same plan: no cluster, no clock",
     ),
     ("catalog", &["controller", "api"], "plugins are loaded whoever asks for plans"),
-    (
-        "cache",
-        &["wasmtime", "tonic", "catalog", "controller", "apply", "api"],
-        "caches hold what is live, whoever reads it",
-    ),
+    ("cache", &["wasmtime", "tonic", "catalog", "controller", "apply", "api"], "caches hold what is live, whoever reads it"),
     (
         "observe",
         &["wasmtime", "tonic", "controller", "apply"],
@@ -62,17 +50,7 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "admit",
-        &[
-            "kube",
-            "tonic",
-            "wasmtime",
-            "tokio",
-            "controller",
-            "async fn",
-            ".await",
-            "Instant::now",
-            "SystemTime::now",
-        ],
+        &["kube", "tonic", "wasmtime", "tokio", "controller", "async fn", ".await", "Instant::now", "SystemTime::now"],
         "it decides, and does nothing: no client, no waiting, no clock",
     ),
     (
@@ -100,49 +78,19 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ),
     (
         "status",
-        &[
-            "kube",
-            "tonic",
-            "wasmtime",
-            "tokio",
-            "controller",
-            "async fn",
-            ".await",
-            "Instant::now",
-            "SystemTime::now",
-        ],
+        &["kube", "tonic", "wasmtime", "tokio", "controller", "async fn", ".await", "Instant::now", "SystemTime::now"],
         "it turns outcomes into conditions; time is an argument",
     ),
-    (
-        "controller",
-        &["tonic", "api", "view"],
-        "Kubernetes is the only thing between the controller and its API",
-    ),
-    (
-        "view",
-        &["tonic", "kube", "controller"],
-        "what clients may see is kept apart from who serves it and who fills it",
-    ),
-    (
-        "api",
-        &["controller", "sandbox", "wasmtime"],
-        "Kubernetes is the only thing between the controller and its API",
-    ),
-    (
-        "webhook",
-        &["controller", "api"],
-        "definitions are served whether or not anything is reconciled",
-    ),
+    ("controller", &["tonic", "api", "view"], "Kubernetes is the only thing between the controller and its API"),
+    ("view", &["tonic", "kube", "controller"], "what clients may see is kept apart from who serves it and who fills it"),
+    ("api", &["controller", "sandbox", "wasmtime"], "Kubernetes is the only thing between the controller and its API"),
+    ("webhook", &["controller", "api"], "definitions are served whether or not anything is reconciled"),
     (
         "telemetry",
         &["kube", "tonic", "wasmtime", "crd", "controller", "catalog", "cache"],
         "numbers are words and counts, no objects",
     ),
-    (
-        "limits",
-        &["crd", "wit", "kube", "tokio"],
-        "a limit is a number with a reason",
-    ),
+    ("limits", &["crd", "wit", "kube", "tokio"], "a limit is a number with a reason"),
     ("names", &["kube", "tokio", "controller"], "names are made from names"),
 ];
 
@@ -153,28 +101,12 @@ const TOPS: &[&str] = &["cli", "main"];
 const STORAGES: &[&str] = &["raft", "redis", "etcd", "valkey", "zookeeper", "memcached"];
 
 /// Kinds of Kubernetes that run or guard pods, and the rooms whose tables name them.
-const WORKLOADS: &[&str] = &[
-    "StatefulSet",
-    "Deployment",
-    "DaemonSet",
-    "ReplicaSet",
-    "CronJob",
-    "PodDisruptionBudget",
-];
+const WORKLOADS: &[&str] = &["StatefulSet", "Deployment", "DaemonSet", "ReplicaSet", "CronJob", "PodDisruptionBudget"];
 const ROOMS_OF_WORKLOADS: &[&str] = &["admit", "apply", "catalog", "contain", "crd"];
 
 /// What says on which machine something was written or how it was reached from there.
-const MACHINES: &[&str] = &[
-    "/work/",
-    "/root/",
-    "/home/",
-    "/Users/",
-    "../shared",
-    "sparse+http",
-    "replace-with",
-    "GOPROXY=",
-    "GOFLAGS=-mod",
-];
+const MACHINES: &[&str] =
+    &["/work/", "/root/", "/home/", "/Users/", "../shared", "sparse+http", "replace-with", "GOPROXY=", "GOFLAGS=-mod"];
 
 #[test]
 fn every_room_names_only_what_it_may() {
@@ -187,10 +119,7 @@ fn every_room_names_only_what_it_may() {
                     faults.add(&source, at, &format!("the room `{room}` names `{word}`"), why);
                 }
             }
-            for word in TOPS
-                .iter()
-                .filter(|word| is_named(line, word) && !TOPS.contains(&room.as_str()))
-            {
+            for word in TOPS.iter().filter(|word| is_named(line, word) && !TOPS.contains(&room.as_str())) {
                 faults.add(
                     &source,
                     at,
@@ -224,10 +153,7 @@ fn the_host_knows_no_storage() {
 #[test]
 fn kinds_of_workloads_stand_in_tables_only() {
     let mut faults = Faults::default();
-    for (room, source) in host()
-        .into_iter()
-        .filter(|(room, _)| !ROOMS_OF_WORKLOADS.contains(&room.as_str()))
-    {
+    for (room, source) in host().into_iter().filter(|(room, _)| !ROOMS_OF_WORKLOADS.contains(&room.as_str())) {
         let code = source.code();
         for (at, line) in code.lines().enumerate() {
             for word in words(line).filter(|word| WORKLOADS.contains(&word.strip_suffix('s').unwrap_or(word))) {
@@ -256,12 +182,7 @@ fn every_file_is_compiled() {
     }
     let mut faults = Faults::default();
     for source in sources.values().filter(|source| !reached.contains(&source.path)) {
-        faults.add(
-            source,
-            0,
-            "no `mod` line leads here",
-            "a file that is not compiled rots unseen: name it or remove it",
-        );
+        faults.add(source, 0, "no `mod` line leads here", "a file that is not compiled rots unseen: name it or remove it");
     }
     faults.none();
 }
@@ -298,17 +219,9 @@ fn nothing_tells_of_the_machine_it_was_written_on() {
     for source in texts().iter().filter(|source| source.path != this) {
         for (at, line) in source.text.lines().enumerate() {
             for word in MACHINES.iter().filter(|word| names_machine(line, word)) {
-                faults.add(
-                    source,
-                    at,
-                    &format!("{word:?} stands here"),
-                    "it means something on one machine only",
-                );
+                faults.add(source, at, &format!("{word:?} stands here"), "it means something on one machine only");
             }
-            let registry = line
-                .trim()
-                .strip_prefix("source = ")
-                .filter(|_| source.path.ends_with("Cargo.lock"));
+            let registry = line.trim().strip_prefix("source = ").filter(|_| source.path.ends_with("Cargo.lock"));
             if registry.is_some_and(|from| from != "\"registry+https://github.com/rust-lang/crates.io-index\"") {
                 faults.add(
                     source,
@@ -340,12 +253,7 @@ impl Source {
     /// Whether Cargo finds it by itself.
     fn is_root(&self) -> bool {
         let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or("");
-        let folder = self
-            .path
-            .parent()
-            .and_then(Path::file_name)
-            .and_then(|name| name.to_str())
-            .unwrap_or("");
+        let folder = self.path.parent().and_then(Path::file_name).and_then(|name| name.to_str()).unwrap_or("");
         matches!(name, "lib.rs" | "main.rs" | "build.rs") || matches!(folder, "bin" | "examples" | "benches")
     }
 
@@ -353,25 +261,16 @@ impl Source {
     fn modules(&self) -> Vec<PathBuf> {
         let name = self.path.file_stem().and_then(|name| name.to_str()).unwrap_or("");
         let folder = self.path.parent().unwrap_or(Path::new(""));
-        let folder = if self.is_root() || name == "mod" {
-            folder.to_owned()
-        } else {
-            folder.join(name)
-        };
+        let folder = if self.is_root() || name == "mod" { folder.to_owned() } else { folder.join(name) };
         let code = without_comments(&self.text);
         let named = code.lines().filter_map(|line| {
             let line = line.trim().strip_suffix(';')?;
             let (before, name) = line.split_once("mod ")?;
             (before.is_empty() || before.starts_with("pub") || before.starts_with("#[")).then(|| name.trim().to_owned())
         });
-        let beside = code
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("#[path = \"")?.split_once('"'));
+        let beside = code.lines().filter_map(|line| line.trim().strip_prefix("#[path = \"")?.split_once('"'));
         let beside = beside.filter_map(|(name, _)| Some(self.path.parent()?.join(name)));
-        named
-            .flat_map(|name| [folder.join(format!("{name}.rs")), folder.join(&name).join("mod.rs")])
-            .chain(beside)
-            .collect()
+        named.flat_map(|name| [folder.join(format!("{name}.rs")), folder.join(&name).join("mod.rs")]).chain(beside).collect()
     }
 
     /// Its code, line by line: no comments, and nothing from the unit tests on, which end a file. Each `use` stands on one line,
@@ -411,19 +310,13 @@ impl Faults {
 fn host() -> Vec<(String, Source)> {
     let of_host = sources().into_values().filter_map(|source| Some((source.room()?, source)));
     let found: Vec<_> = of_host.collect();
-    assert!(
-        found.len() > 10,
-        "only {} sources in host/src: is this the root of a checkout?",
-        found.len()
-    );
+    assert!(found.len() > 10, "only {} sources in host/src: is this the root of a checkout?", found.len());
     found
 }
 
 /// Rust sources by path.
 fn sources() -> BTreeMap<PathBuf, Source> {
-    let rust = texts()
-        .into_iter()
-        .filter(|source| source.path.extension().is_some_and(|end| end == "rs"));
+    let rust = texts().into_iter().filter(|source| source.path.extension().is_some_and(|end| end == "rs"));
     rust.map(|source| (source.path.clone(), source)).collect()
 }
 
@@ -440,10 +333,7 @@ fn texts() -> Vec<Source> {
             } else if path.is_dir() {
                 folders.push(path);
             } else if let Ok(text) = std::fs::read_to_string(&path) {
-                found.push(Source {
-                    path: path.strip_prefix(&root).unwrap().to_owned(),
-                    text,
-                });
+                found.push(Source { path: path.strip_prefix(&root).unwrap().to_owned(), text });
             }
         }
     }
@@ -494,9 +384,7 @@ fn one_line_uses(code: &str) -> String {
         } else {
             lines.push(line.to_owned());
         }
-        open = (begins || open.is_some())
-            .then_some(at)
-            .filter(|_| !line.trim_end().ends_with(';'));
+        open = (begins || open.is_some()).then_some(at).filter(|_| !line.trim_end().ends_with(';'));
     }
     lines.join("\n")
 }
@@ -523,8 +411,7 @@ fn is_named(line: &str, word: &str) -> bool {
 }
 
 fn words(line: &str) -> impl Iterator<Item = &str> {
-    line.split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|word| !word.is_empty())
+    line.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty())
 }
 
 /// A path counts from its beginning only: `target/work/` is none of a machine.
@@ -539,10 +426,7 @@ fn names_machine(line: &str, word: &str) -> bool {
 fn the_reader_of_sources_is_not_fooled() {
     let code = without_comments("a // raft\nb \"// no comment\" /* gone\n gone */ c '\"' // d\n\"\\\"//\" e");
     assert_eq!(code, "a \nb \"// no comment\" \n c '\"' \n\"\\\"//\" e");
-    assert_eq!(
-        one_line_uses("a\npub use b::{\n    c,\n};\nd"),
-        "a\npub use b::{ c, };\n\n\nd"
-    );
+    assert_eq!(one_line_uses("a\npub use b::{\n    c,\n};\nd"), "a\npub use b::{ c, };\n\n\nd");
     for (line, word) in [
         ("use crate::catalog;", "catalog"),
         ("use crate::catalog::{Catalog};", "catalog"),

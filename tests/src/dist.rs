@@ -16,7 +16,8 @@ pub fn build() -> Result<()> {
     let plugins = plugins()?;
     require_wasm()?;
     let mut args = vec!["build", "--target", WASM, "--profile", "plugin"];
-    let packages: Vec<String> = plugins.iter().map(|name| format!("--package=atomix-{name}")).collect();
+    let guests = GUESTS.iter().map(|name| format!("--package=atomix-{name}-guest"));
+    let packages: Vec<String> = plugins.iter().map(|name| format!("--package=atomix-{name}")).chain(guests).collect();
     args.extend(packages.iter().map(String::as_str));
     cargo(&args)?;
 
@@ -26,6 +27,11 @@ pub fn build() -> Result<()> {
     }
     for name in &plugins {
         write_if_new(&dist.join(format!("plugins/{name}.yaml")), &pack(&wasm(name))?)?;
+    }
+    for name in GUESTS {
+        let packed = plugin(name);
+        fs::create_dir_all(packed.parent().context("a file has a folder")?)?;
+        write_if_new(&packed, &pack(&wasm(&format!("{name}-guest")))?)?;
     }
     let deploy = paths::root().join("deploy");
     copy(&deploy.join("atomix-controller.yaml"), &dist.join("atomix-controller.yaml"))?;
@@ -55,8 +61,14 @@ pub fn pack(wasm: &Path) -> Result<String> {
     }
 }
 
-/// The packed plugin `name`: a file in `dist/plugins`.
+/// Plugins that only tests use, below `tests/guests/`.
+const GUESTS: [&str; 1] = ["web"];
+
+/// The packed plugin `name`: a file in `dist/plugins`, or beside the tests' state if only tests use it.
 pub fn plugin(name: &str) -> PathBuf {
+    if GUESTS.contains(&name) {
+        return paths::state().join(format!("guests/{name}.yaml"));
+    }
     paths::dist().join(format!("plugins/{name}.yaml"))
 }
 

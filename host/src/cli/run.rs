@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::controller::{self, Options};
 use crate::telemetry::{self, LogFormat, Metrics, Readiness};
+use crate::webhook;
 use anyhow::Context;
 use clap::{Args as ClapArgs, ValueEnum};
 use tokio::sync::watch;
@@ -74,7 +75,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let (webhook_ready, webhook_up) = watch::channel(false);
     let (controller_ready, controller_up) = watch::channel(false);
     let (ready_in, ready) = watch::channel(Readiness::Waiting("the webhook and the caches start".to_owned()));
-    webhook_ready.send_replace(true);
+    let webhook_options = webhook::Options {
+        listen: args.webhook_addr,
+        namespace: args.controller_namespace.clone(),
+        service: args.controller_name.clone(),
+        cluster_domain: args.cluster_domain.clone(),
+    };
     let options = Options {
         namespace: args.controller_namespace,
         name: args.controller_name,
@@ -87,6 +93,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "controller starts");
     tokio::try_join!(
         telemetry::serve(listener, metrics.clone(), ready, stopped(stop.clone())),
+        webhook::serve(client.clone(), webhook_options, webhook_ready, stopped(stop.clone())),
         controller::run(client, options, metrics, controller_ready, stopped(stop)),
     )?;
     tracing::info!("controller has stopped");

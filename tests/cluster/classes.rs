@@ -1,0 +1,105 @@
+//! Classes: edits reach the right databases and only those; kinds that nobody serves; a hundred databases at once.
+
+use harness::audit::table;
+use harness::controller::USER;
+use harness::world::world;
+
+use super::example::{condition, has};
+
+fn class(name: &str) -> String {
+    format!(
+        "apiVersion: storage.cloud.atomix.io/v1beta1\nkind: RaftStorageClass\nmetadata: {{name: {name}}}\nspec: {{replicas: 1}}\n---\n"
+    )
+}
+
+fn database(name: &str, kind: &str, class: &str) -> String {
+    format!(
+        "apiVersion: cloud.atomix.io/v1beta3\nkind: Database\nmetadata: {{name: {name}}}\nspec:\n  partitions: 1\n  storageClass: {{kind: {kind}, name: {class}}}\n---\n"
+    )
+}
+
+#[tokio::test]
+async fn an_edited_class_reaches_its_databases_and_only_those() {
+    let world = world().await;
+    let ns = world.namespace("edit").await;
+    let both =
+        [class("one"), class("two"), database("a", "RaftStorageClass", "one"), database("b", "RaftStorageClass", "two")]
+            .concat();
+    ns.create(&both).await;
+    ns.wait("database/a", "Ready").await;
+    ns.wait("database/b", "Ready").await;
+    let mark = world.mark().await;
+    let patch = r#"{"spec":{"image":"atomix/raft-storage-node:v0.5.4"}}"#;
+    ns.kubectl(["patch", "raftstorageclass/one", "--type=merge", "-p", patch]).await;
+    let image =
+        |set: &serde_json::Value| set["spec"]["template"]["spec"]["containers"][0]["image"].as_str().unwrap().to_owned();
+    ns.until("statefulset/a-1", "the image is the new one", |found| found.iter().any(|set| image(set).ends_with("v0.5.4")))
+        .await;
+    ns.until("database/a", "it settles", |found| found.iter().any(|db| db["status"]["plan"]["classGeneration"] == 2)).await;
+    assert!(image(&ns.one("statefulset/b-1").await).ends_with("v0.5.3"));
+    let requests = world.requests_since(mark).await;
+    let writes: Vec<_> = requests.iter().filter(|r| r.user == USER && r.namespace == "edit" && r.writes()).collect();
+    assert!(writes.iter().all(|r| !r.name.starts_with('b')), "{}", table(&requests));
+    let sets = writes.iter().filter(|r| r.resource == "statefulsets").count();
+    assert_eq!(sets, 1, "only what differs is written: {}", table(&requests));
+}
+
+#[tokio::test]
+async fn a_kind_that_no_plugin_serves_is_answered_with_those_that_exist_and_mended_by_an_edit() {
+    let ns = world().await.namespace("wrong-kind").await;
+    ns.create(&[class("raft"), database("db", "RaftStorage", "raft")].concat()).await;
+    let database = ns
+        .until("database/db", "the kinds are named", |found| found.iter().any(|db| has(db, "Ready", "False", "NoPlugin")))
+        .await;
+    let message = condition(&database[0], "Ready")["message"].as_str().unwrap().to_owned();
+    assert!(
+        ["RaftStorage;", "RaftStorageClass", "CacheStorageClass"].iter().all(|word| message.contains(word)),
+        "{message}"
+    );
+    assert!(ns.get("statefulsets").await.is_empty());
+    ns.kubectl(["patch", "database/db", "--type=merge", "-p", r#"{"spec":{"storageClass":{"kind":"RaftStorageClass"}}}"#])
+        .await;
+    ns.wait("database/db", "Ready").await;
+}
+
+#[tokio::test]
+async fn the_class_first_found_stays_the_one() {
+    let world = world().await;
+    let ns = world.namespace("sticky").await;
+    let elsewhere = world.namespace("sticky-elsewhere").await;
+    ns.create(&class("raft")).await;
+    ns.create(
+        &database("db", "RaftStorageClass", "raft").replace("name: raft}", "name: raft, namespace: sticky-elsewhere}"),
+    )
+    .await;
+    ns.wait("database/db", "Ready").await;
+    let mark = world.mark().await;
+    elsewhere.create(&class("raft").replace("replicas: 1", "replicas: 3")).await;
+    // A write that must come after the new class was seen.
+    ns.kubectl(["delete", "service/db-1"]).await;
+    ns.wait_created("service/db-1").await;
+    let database = ns.one("database/db").await;
+    assert_eq!(database["status"]["storageClass"]["namespace"], "sticky");
+    let requests = world.requests_since(mark).await;
+    let writes = requests.iter().filter(|r| r.user == USER && r.namespace == "sticky" && r.writes()).count();
+    assert_eq!(writes, 1, "{}", table(&requests));
+}
+
+#[tokio::test]
+async fn two_plugins_two_classes_and_a_hundred_databases_at_once() {
+    let ns = world().await.namespace("hundred").await;
+    let caches =
+        "apiVersion: storage.cloud.atomix.io/v1beta1\nkind: CacheStorageClass\nmetadata: {name: cache}\nspec: {}\n---\n";
+    let databases = (0..100).map(|i| {
+        let (kind, class) = if i % 2 == 0 { ("RaftStorageClass", "raft") } else { ("CacheStorageClass", "cache") };
+        database(&format!("db-{i}"), kind, class)
+    });
+    ns.create(&[class("raft"), caches.to_owned()].into_iter().chain(databases).collect::<String>()).await;
+    ns.until("databases", "a hundred databases are ready", |found| {
+        found.len() == 100 && found.iter().all(|db| has(db, "Ready", "True", ""))
+    })
+    .await;
+    assert_eq!(ns.get("partitions").await.len(), 100);
+    ns.kubectl(["delete", "databases", "--all"]).await;
+    ns.until("partitions,statefulsets,services", "all that was theirs is gone", |found| found.is_empty()).await;
+}

@@ -1,0 +1,116 @@
+//! The example every user starts from, word for word, and what comes of it.
+
+use harness::audit::table;
+use harness::controller::USER;
+use harness::world::world;
+use serde_json::{Value, json};
+
+fn names(objects: &[Value]) -> Vec<String> {
+    objects.iter().map(|object| object["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn the_example_yields_partitions_stateful_sets_pods_and_services_by_their_names() {
+    let ns = world().await.namespace("example").await;
+    ns.create_file("deploy/examples/raft.yaml").await;
+    ns.wait("database/raft", "Ready").await;
+
+    assert_eq!(names(&ns.get("partitions").await), ["raft-1", "raft-2", "raft-3"]);
+    let sets = ns.get("statefulsets").await;
+    assert_eq!(names(&sets), ["raft-1", "raft-2", "raft-3"]);
+    assert!(sets.iter().all(|set| set["status"]["readyReplicas"] == 3 || set["spec"]["replicas"] == 3));
+    let pods = names(&ns.get("pods").await);
+    let expected: Vec<String> = (1..=3).flat_map(|c| (0..3).map(move |m| format!("raft-{c}-{m}"))).collect();
+    assert_eq!(pods, expected);
+    let services = ns.get("services").await;
+    assert_eq!(names(&services), ["raft-1", "raft-1-hs", "raft-2", "raft-2-hs", "raft-3", "raft-3-hs"]);
+    for id in 1..=3 {
+        let service = ns.one(&format!("service/raft-{id}")).await;
+        assert_eq!(service["spec"]["type"], "ClusterIP");
+        assert_ne!(service["spec"]["clusterIP"], "None");
+        let port = &service["spec"]["ports"][0];
+        assert_eq!((&port["name"], &port["port"], &port["protocol"]), (&json!("api"), &json!(5678), &json!("TCP")));
+    }
+    assert_eq!(ns.get("configmaps").await.len(), 4, "three of ours and Kubernetes' own");
+
+    let map = ns.one("configmap/raft-1").await;
+    let cluster: Value = serde_json::from_str(map["data"]["cluster.json"].as_str().unwrap()).unwrap();
+    let member = |m: u32| {
+        let id = format!("raft-1-{m}");
+        let host = format!("{id}.raft-1-hs.example.svc.cluster.local");
+        json!({"id": id, "host": host, "apiPort": 5678, "protocolPort": 5679})
+    };
+    let members: Vec<_> = (0..3).map(member).collect();
+    assert_eq!(cluster, json!({"members": members, "partitions": [{"partition": 1}]}), "an image named raft-replica");
+
+    let partition = ns.one("partition/raft-2").await;
+    let labels = &partition["metadata"]["labels"];
+    for (label, value) in [("app", "atomix"), ("type", "partition"), ("database", "raft"), ("partition", "2")] {
+        assert_eq!(labels[label], value, "label {label}");
+    }
+    assert_eq!(partition["spec"], json!({"partitionId": 2, "serviceName": "raft-2"}));
+    assert_eq!(partition["metadata"]["annotations"]["cloud.atomix.io/controller"], "kube-system.atomix-controller");
+    let host = "raft-2.example.svc.cluster.local";
+    assert_eq!(
+        (&partition["status"]["ready"], &partition["status"]["endpoints"]),
+        (&json!(true), &json!([{"host": host, "port": 5678}]))
+    );
+
+    let set = ns.one("statefulset/raft-3").await;
+    for (label, value) in [("app", "atomix"), ("database", "raft.example"), ("cluster", "3")] {
+        assert_eq!(set["metadata"]["labels"][label], value, "label {label}");
+        assert_eq!(set["spec"]["template"]["metadata"]["labels"][label], value, "label {label} of the pods");
+    }
+    assert_eq!(set["spec"]["podManagementPolicy"], "Parallel");
+    assert_eq!(set["spec"]["serviceName"], "raft-3-hs");
+}
+
+#[tokio::test]
+async fn the_status_says_which_class_is_used_and_that_it_was_the_fallback() {
+    let ns = world().await.namespace("example-class").await;
+    ns.create_file("deploy/examples/raft.yaml").await;
+    ns.wait("database/raft", "Ready").await;
+    let database = ns.one("database/raft").await;
+    let class = &database["status"]["storageClass"];
+    assert_eq!((&class["namespace"], &class["name"]), (&json!("example-class"), &json!("raft")));
+    let accepted = condition(&database, "Accepted");
+    assert_eq!((&accepted["status"], &accepted["reason"]), (&json!("True"), &json!("ClassFromOwnNamespace")));
+    let message = accepted["message"].as_str().unwrap();
+    assert!(message.contains("kube-system") && message.contains("example-class"), "{message}");
+    assert_eq!(database["status"]["observedGeneration"], database["metadata"]["generation"]);
+    let printed = ns.kubectl(["get", "databases"]).await;
+    assert!(
+        printed.lines().nth(1).is_some_and(|line| line.contains("raft") && line.contains("3/3") && line.contains("Ready")),
+        "{printed}"
+    );
+}
+
+#[tokio::test]
+async fn the_controller_acts_as_its_service_account_and_is_refused_nothing() {
+    let world = world().await;
+    let mark = world.mark().await;
+    let ns = world.namespace("identity").await;
+    ns.create_file("deploy/examples/raft.yaml").await;
+    ns.wait("database/raft", "Ready").await;
+    let requests = world.requests_since(mark).await;
+    let here: Vec<_> = requests.iter().filter(|r| r.user_agent.starts_with("atomix-controller/")).collect();
+    assert!(!here.is_empty(), "no request has the controller's user agent:\n{}", table(&requests));
+    assert!(here.iter().all(|request| request.user == USER), "{}", table(&requests));
+    let refused: Vec<_> = here.iter().filter(|request| request.code == 403 && request.namespace == "identity").collect();
+    assert!(refused.is_empty(), "{refused:?}");
+}
+
+/// A condition of an object.
+pub fn condition<'a>(object: &'a Value, type_: &str) -> &'a Value {
+    let conditions = object["status"]["conditions"].as_array().unwrap_or_else(|| panic!("no conditions: {object}"));
+    conditions.iter().find(|c| c["type"] == type_).unwrap_or_else(|| panic!("no condition {type_}: {object}"))
+}
+
+/// Whether an object has a condition with this status and reason; an empty reason is any.
+pub fn has(object: &Value, type_: &str, status: &str, reason: &str) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c["type"] == type_ && c["status"] == status && (reason.is_empty() || c["reason"] == reason))
+}

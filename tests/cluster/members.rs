@@ -1,0 +1,103 @@
+//! Members lost and back: quorum kept, quorum lost, recovered, all seen in conditions.
+
+use harness::world::world;
+use serde_json::Value;
+
+use super::example::{condition, has};
+
+const DATABASE: &str = r"
+apiVersion: storage.cloud.atomix.io/v1beta1
+kind: RaftStorageClass
+metadata: {name: raft}
+spec: {replicas: 3}
+---
+apiVersion: cloud.atomix.io/v1beta3
+kind: Database
+metadata: {name: db}
+spec:
+  partitions: 2
+  partitionsPerCluster: 1
+  storageClass: {kind: RaftStorageClass, name: raft}
+";
+
+#[tokio::test]
+async fn a_lost_member_degrades_a_lost_quorum_is_not_ready_and_both_recover() {
+    let ns = world().await.namespace("members").await;
+    ns.create(DATABASE).await;
+    ns.wait("database/db", "Ready").await;
+    ns.set_pod_ready("db-1-0", false).await;
+    let database = ns
+        .until("database/db", "a member is missing, the quorum holds", |found| {
+            found.iter().any(|db| has(db, "Degraded", "True", "MembersNotReady") && has(db, "Ready", "True", "Ready"))
+        })
+        .await;
+    assert_eq!(database[0]["status"]["phase"], "Degraded");
+    assert!(condition(&database[0], "Degraded")["message"].as_str().unwrap().contains("2 of 3"));
+    ns.wait("partition/db-1", "Degraded").await;
+    ns.wait("partition/db-1", "Ready").await;
+    ns.wait("partition/db-2", "Degraded=False").await;
+
+    ns.set_pod_ready("db-1-1", false).await;
+    let database = ns
+        .until("database/db", "the quorum is lost", |found| {
+            found.iter().any(|db| has(db, "Ready", "False", "PartitionsNotReady") && has(db, "Degraded", "True", ""))
+        })
+        .await;
+    assert_eq!(database[0]["status"]["ready"], "1/2");
+    ns.until("partition/db-1", "the partition does not answer", |found| {
+        found.iter().any(|it| it["status"]["ready"] == false)
+    })
+    .await;
+
+    ns.set_pod_ready("db-1-0", true).await;
+    ns.set_pod_ready("db-1-1", true).await;
+    ns.until("database/db", "all are back", |found| {
+        found
+            .iter()
+            .any(|db| has(db, "Ready", "True", "") && has(db, "Degraded", "False", "") && db["status"]["phase"] == "Ready")
+    })
+    .await;
+    let events = ns.kubectl(["events", "--for=database/db", "-o", "json"]).await;
+    let events: Value = serde_json::from_str(&events).unwrap();
+    let reasons: Vec<_> =
+        events["items"].as_array().unwrap().iter().map(|event| event["reason"].as_str().unwrap()).collect();
+    for reason in ["Ready", "MembersNotReady", "NotReady", "Recovered"] {
+        assert!(reasons.contains(&reason), "no event {reason}: {reasons:?}");
+    }
+}
+
+#[tokio::test]
+async fn deleted_pods_come_back_and_the_database_is_ready_again() {
+    let ns = world().await.namespace("pods").await;
+    ns.create(DATABASE).await;
+    ns.wait("database/db", "Ready").await;
+    ns.kubectl(["delete", "pod", "--all", "--wait=false"]).await;
+    ns.until("pods", "six new pods", |pods| {
+        pods.len() == 6
+            && pods.iter().all(|pod| pod["metadata"]["deletionTimestamp"].is_null() && has(pod, "Ready", "True", ""))
+    })
+    .await;
+    ns.until("database/db", "ready, and nothing missing", |found| {
+        found.iter().any(|db| has(db, "Ready", "True", "") && has(db, "Degraded", "False", ""))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_reason_why_a_member_is_not_ready_reaches_partition_and_database() {
+    let ns = world().await.namespace("reasons").await;
+    let class = DATABASE.replace(
+        "spec: {replicas: 3}",
+        "spec:\n  replicas: 1\n  volumeClaimTemplate:\n    spec: {storageClassName: nowhere, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}",
+    );
+    ns.create(&class).await;
+    let said = |object: &Value| {
+        has(object, "Degraded", "True", "") && condition(object, "Ready")["message"].as_str().unwrap().contains("db-1-0")
+    };
+    let partition = ns.until("partition/db-1", "it says which claim is pending", |found| found.iter().any(said)).await;
+    let database = ns.until("database/db", "and so does the database", |found| found.iter().any(said)).await;
+    for object in [&partition[0], &database[0]] {
+        let message = condition(object, "Ready")["message"].as_str().unwrap().to_lowercase();
+        assert!(message.contains("claim") || message.contains("schedul"), "{message}");
+    }
+}

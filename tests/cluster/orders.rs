@@ -1,0 +1,120 @@
+//! Order of creation does not matter: each piece that is missing is named, and things go on by themselves when it arrives.
+
+use harness::dist;
+use harness::world::private_world;
+use serde_json::Value;
+
+use super::example::{condition, has};
+
+const CLASS: &str = r"
+apiVersion: storage.cloud.atomix.io/v1beta1
+kind: RaftStorageClass
+metadata: {name: raft}
+spec: {replicas: 1}
+";
+
+fn database(name: &str) -> String {
+    format!(
+        "apiVersion: cloud.atomix.io/v1beta3\nkind: Database\nmetadata: {{name: {name}}}\nspec:\n  partitions: 1\n  storageClass: {{kind: RaftStorageClass, name: raft}}\n"
+    )
+}
+
+/// The documents of a packed plugin, by kind.
+fn packed(plugin: &str, kind: &str) -> String {
+    let text = std::fs::read_to_string(dist::plugin(plugin)).unwrap();
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
+    let found: Vec<_> = documents.iter().filter(|document| document["kind"] == kind).map(Value::to_string).collect();
+    assert!(!found.is_empty(), "{plugin} has no {kind}");
+    found.join("\n---\n")
+}
+
+#[tokio::test]
+async fn a_database_may_come_before_its_class_its_definition_its_role_and_its_plugin() {
+    let world = private_world("orders").await;
+    let orders = [
+        ["database", "CustomResourceDefinition", "class", "ClusterRole", "ConfigMap"],
+        ["database", "ConfigMap", "ClusterRole", "CustomResourceDefinition", "class"],
+        ["CustomResourceDefinition", "class", "database", "ConfigMap", "ClusterRole"],
+        ["ConfigMap", "CustomResourceDefinition", "ClusterRole", "class", "database"],
+        ["ClusterRole", "CustomResourceDefinition", "database", "ConfigMap", "class"],
+    ];
+    for (round, order) in orders.into_iter().enumerate() {
+        let ns = world.namespace(&format!("order-{round}")).await;
+        let mut there: Vec<&str> = Vec::new();
+        for piece in order {
+            match piece {
+                "class" => {
+                    ns.kubectl(["wait", "--for=condition=Established", "crd/raftstorageclasses.storage.cloud.atomix.io"])
+                        .await;
+                    ns.create(CLASS).await;
+                }
+                "database" => ns.create(&database("db")).await,
+                kind => drop(world.kubectl().run_with(["apply", "-f", "-"], &packed("raft", kind)).await.unwrap()),
+            }
+            there.push(piece);
+            if there.contains(&"database") && there.len() < order.len() {
+                let missing = match () {
+                    () if !there.contains(&"ConfigMap") || !there.contains(&"ClusterRole") => "NoPlugin",
+                    () if !there.contains(&"CustomResourceDefinition") => "DefinitionMissing",
+                    () => "ClassNotFound",
+                };
+                ns.until("database/db", &format!("{there:?}: what is missing is named: {missing}"), |found| {
+                    found.iter().any(|db| has(db, "Ready", "False", missing) && has(db, "Accepted", "False", missing))
+                })
+                .await;
+            }
+        }
+        ns.wait("database/db", "Ready").await;
+        ns.kubectl(["delete", "database/db", "--cascade=foreground"]).await;
+        for kind in ["ConfigMap", "ClusterRole", "CustomResourceDefinition"] {
+            world.kubectl().run_with(["delete", "-f", "-"], &packed("raft", kind)).await.unwrap();
+        }
+        world
+            .kubectl()
+            .run(["wait", "--for=delete", "crd/raftstorageclasses.storage.cloud.atomix.io", "--timeout=60s"])
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn deleting_plugin_class_or_definition_prunes_nothing() {
+    let world = private_world("pieces").await;
+    world.install("raft").await.unwrap();
+    let ns = world.namespace("pieces").await;
+    ns.create(CLASS).await;
+    ns.create(&database("db")).await;
+    ns.wait("database/db", "Ready").await;
+    let uid = ns.one("statefulset/db-1").await["metadata"]["uid"].clone();
+
+    ns.kubectl(["delete", "raftstorageclass/raft"]).await;
+    let named = |reason: &'static str| {
+        move |found: &[Value]| found.iter().any(|db| has(db, "Accepted", "False", reason) && has(db, "Ready", "True", ""))
+    };
+    ns.until("database/db", "the missing class is named", named("ClassNotFound")).await;
+    ns.create(CLASS).await;
+    ns.until("database/db", "the class is back", |found| found.iter().any(|db| has(db, "Accepted", "True", ""))).await;
+
+    world.kubectl().run(["delete", "configmap/atomix-plugin-raft", "-n", "kube-system"]).await.unwrap();
+    ns.until("database/db", "the missing plugin is named", named("NoPlugin")).await;
+    let plugin = world
+        .kubectl()
+        .run(["get", "storageplugin/raft", "-n", "kube-system", "-o", "jsonpath={.status.phase}"])
+        .await
+        .unwrap();
+    assert_eq!(plugin, "Removed");
+    world.install("raft").await.unwrap();
+    ns.until("database/db", "the plugin is back", |found| found.iter().any(|db| has(db, "Accepted", "True", ""))).await;
+
+    world.kubectl().run(["delete", "crd/raftstorageclasses.storage.cloud.atomix.io"]).await.unwrap();
+    let database = ns
+        .until("database/db", "the missing definition is named", |found| {
+            found
+                .iter()
+                .any(|db| has(db, "Accepted", "False", "DefinitionMissing") || has(db, "Accepted", "False", "ClassNotFound"))
+        })
+        .await;
+    assert!(has(&database[0], "Ready", "True", ""), "{}", condition(&database[0], "Ready"));
+    assert_eq!(ns.one("statefulset/db-1").await["metadata"]["uid"], uid, "what runs was left alone");
+    assert_eq!(ns.get("partitions").await.len(), 1);
+}
