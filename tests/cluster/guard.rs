@@ -11,12 +11,14 @@ const SOON: Duration = Duration::from_secs(10);
 fn sleeper(name: &str, script: &str) -> Spec {
     let dir = paths::state().join("tests/guard");
     std::fs::create_dir_all(&dir).unwrap();
+    let log = dir.join(format!("{name}.log"));
+    std::fs::write(&log, "").unwrap(); // what an earlier run said is not what this one says
     Spec {
         name: name.into(),
         program: "/bin/sh".into(),
         args: vec!["-c".into(), script.into()],
         env: vec![],
-        log: dir.join(format!("{name}.log")),
+        log,
         grace: Duration::from_millis(300),
     }
 }

@@ -1,5 +1,6 @@
 //! One file a subject.
 
+mod account;
 mod classes;
 mod controlplane;
 mod drift;

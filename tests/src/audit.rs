@@ -27,8 +27,8 @@ pub struct Audit {
     path: PathBuf,
 }
 
-/// A moment in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A moment in the log; the default one is its beginning.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark(u64);
 
 /// One request that was answered, or a watch that was opened.

@@ -131,7 +131,8 @@ impl ControlPlane {
     pub async fn client_as(&self, identity: &str) -> Result<kube::Client> {
         let config = Kubeconfig::read_from(self.kubeconfig(identity)).context("could not read the kubeconfig")?;
         let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await;
-        let config = config.context("could not use the kubeconfig")?;
+        let mut config = config.context("could not use the kubeconfig")?;
+        config.headers.push((http::header::USER_AGENT, http::HeaderValue::from_static("atomix-tests")));
         kube::Client::try_from(config).context("could not make a client")
     }
 
