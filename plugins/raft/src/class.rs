@@ -56,7 +56,7 @@ pub enum ImagePullPolicy {
 }
 
 /// A PersistentVolumeClaim to be made for each node.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(transparent)]
 pub struct ClaimTemplate(pub Value);
 

@@ -8,6 +8,8 @@ mod class;
 mod health;
 mod objects;
 mod running;
+#[cfg(test)]
+mod tests;
 
 use atomix_sdk::{Class, Kind, PartitionState, Plan, Plugin, Refusal, Seen, reason};
 

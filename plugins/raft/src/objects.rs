@@ -2,7 +2,7 @@
 
 use atomix_sdk::{Seen, Value, hash, json, wire};
 
-use crate::class::RaftClass;
+use crate::class::{ClaimTemplate, RaftClass};
 use crate::running::{ANNOTATION, Running};
 
 /// Port that clients connect to.
@@ -163,11 +163,16 @@ impl Cluster<'_> {
 
     /// The claim of each member; it remembers what the cluster runs with, for a database made anew on volumes that were kept.
     fn claim(&self) -> Option<Value> {
-        let mut claim = self.running.claim.as_ref()?.0.clone();
-        claim["apiVersion"] = "v1".into();
-        claim["kind"] = "PersistentVolumeClaim".into();
-        claim["metadata"]["name"] = self.volume_name().into();
-        claim["metadata"]["annotations"][ANNOTATION] = self.running.text.as_str().into();
+        let ClaimTemplate(template) = self.running.claim.as_ref()?;
+        let part = |pointer: &str| template.pointer(pointer).and_then(Value::as_object).cloned().unwrap_or_default();
+        let mut annotations = part("/metadata/annotations");
+        annotations.insert(ANNOTATION.to_owned(), self.running.text.as_str().into());
+        let mut metadata = json!({"name": self.volume_name(), "annotations": annotations});
+        if let (Some(labels), Value::Object(metadata)) = (template.pointer("/metadata/labels"), &mut metadata) {
+            metadata.insert("labels".to_owned(), labels.clone());
+        }
+        let claim =
+            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": part("/spec")});
         Some(claim)
     }
 

@@ -1,7 +1,6 @@
 //! What a running cluster cannot change, as remembered on its own objects. Reads annotations only: live replica counts can drift.
 
-use atomix_sdk::{Plan, Seen};
-use serde::{Deserialize, Serialize};
+use atomix_sdk::{Plan, Seen, Value, json};
 
 use crate::class::{ClaimTemplate, RaftClass};
 
@@ -13,31 +12,45 @@ pub const POINTER: &str = "/metadata/annotations/raft.storage.cloud.atomix.io~1r
 pub const CLUSTER_LABEL: &str = "/metadata/labels/cluster";
 
 /// What a cluster was started with.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Running {
     /// Members of the cluster.
     pub replicas: u32,
     /// Partitions that share a cluster, for all clusters of the database.
     pub partitions_per_cluster: u32,
-    /// What the class said of the layout when the database was first planned.
-    #[serde(default)]
-    asked: Asked,
+    /// What the class said of the layout when the database was first planned: partitions per cluster, clusters.
+    asked: (Option<u32>, Option<u32>),
     /// Volume of each member.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claim: Option<ClaimTemplate>,
     /// The annotation's text. It is written back as it was read: a claim template cannot be changed in any letter.
-    #[serde(skip)]
     pub text: String,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Asked {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    partitions_per_cluster: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    clusters: Option<u32>,
+impl Running {
+    /// Reads the annotation; None if it holds nothing that makes sense.
+    fn read(text: String) -> Option<Self> {
+        let said: Value = serde_json::from_str(&text).ok()?;
+        let number = |field: &str| said.get(field).and_then(Value::as_u64).and_then(|number| u32::try_from(number).ok());
+        Some(Self {
+            replicas: number("replicas").filter(|replicas| (1..=9).contains(replicas))?,
+            partitions_per_cluster: number("partitionsPerCluster").filter(|&count| count > 0)?,
+            asked: (number("classPartitionsPerCluster"), number("classClusters")),
+            claim: said.get("claim").cloned().filter(|claim| !claim.is_null()).map(ClaimTemplate),
+            text,
+        })
+    }
+
+    fn written(mut self) -> Self {
+        let said = json!({
+            "replicas": self.replicas,
+            "partitionsPerCluster": self.partitions_per_cluster,
+            "classPartitionsPerCluster": self.asked.0,
+            "classClusters": self.asked.1,
+            "claim": self.claim.as_ref().map(|claim| &claim.0),
+        });
+        self.text = said.to_string();
+        self
+    }
 }
 
 /// The clusters that run or did so on volumes that were kept, and what new ones start with.
@@ -59,21 +72,20 @@ impl Clusters {
                 known.resize(cluster + 1, None);
             }
             if known[cluster].is_none() {
-                known[cluster] = live.text(POINTER).and_then(read);
+                known[cluster] = live.text(POINTER).and_then(Running::read);
             }
         }
         let class = &seen.class;
         let layout = known.iter().flatten().next(); // one layout for the whole database
-        let mut fresh = Running {
+        let fresh = Running {
             replicas: class.replicas,
             partitions_per_cluster: layout
                 .map_or(seen.database.partitions_per_cluster, |first| first.partitions_per_cluster),
-            asked: layout.map_or_else(|| asked(class), |first| first.asked.clone()),
+            asked: layout.map_or_else(|| asked(class), |first| first.asked),
             claim: class.volume_claim_template.clone(),
             text: String::new(),
         };
-        fresh.text = serde_json::to_string(&fresh).unwrap_or_default();
-        Self { known, fresh }
+        Self { known, fresh: fresh.written() }
     }
 
     /// What a cluster runs with, or starts with.
@@ -108,13 +120,17 @@ impl Clusters {
             }
         }
         for (kept, clusters) in members {
-            let why =
-                format!("the members of {} are fixed since it started; create another database", named(seen, &clusters));
+            let why = format!(
+                "the members of a cluster are fixed once it has started (here {}); create another database",
+                named(seen, &clusters)
+            );
             plan = plan.not_taken("spec.replicas", class.replicas, kept.replicas, why);
         }
         for (kept, clusters) in volumes.into_iter().take(KEPT_VOLUMES_NAMED_MAX) {
-            let why =
-                format!("the volumes of {} keep what they were made with; create another database", named(seen, &clusters));
+            let why = format!(
+                "volumes keep what they were made with (here those of {}); create another database",
+                named(seen, &clusters)
+            );
             let kept = kept.claim.as_ref();
             plan = match (wanted.and_then(ClaimTemplate::size), kept.and_then(ClaimTemplate::size)) {
                 (Some(size), Some(old)) if size != old => {
@@ -134,12 +150,10 @@ impl Clusters {
         if database.partitions_per_cluster != kept {
             return plan.not_taken("database.spec.partitionsPerCluster", database.partitions_per_cluster, kept, why);
         }
-        if let Some(wanted) =
-            moved(class.partitions_per_cluster, self.fresh.asked.partitions_per_cluster).filter(|&n| n != kept)
-        {
+        if let Some(wanted) = moved(class.partitions_per_cluster, self.fresh.asked.0).filter(|&n| n != kept) {
             plan = plan.not_taken("spec.partitionsPerCluster", wanted, kept, why);
         }
-        if let Some(wanted) = moved(class.clusters, self.fresh.asked.clusters).filter(|&n| by_clusters(n) != kept) {
+        if let Some(wanted) = moved(class.clusters, self.fresh.asked.1).filter(|&n| by_clusters(n) != kept) {
             plan = plan.not_taken("spec.clusters", wanted, database.partitions.div_ceil(kept.max(1)), why);
         }
         plan
@@ -150,20 +164,14 @@ impl Clusters {
 const CLUSTERS_MAX: usize = 1024;
 const KEPT_VOLUMES_NAMED_MAX: usize = 8;
 
-fn read(text: String) -> Option<Running> {
-    let running: Running = serde_json::from_str(&text).ok()?;
-    let sound = (1..=9).contains(&running.replicas) && running.partitions_per_cluster > 0;
-    sound.then_some(Running { text, ..running })
-}
-
-fn asked(class: &RaftClass) -> Asked {
-    Asked { partitions_per_cluster: class.partitions_per_cluster, clusters: class.clusters }
+fn asked(class: &RaftClass) -> (Option<u32>, Option<u32>) {
+    (class.partitions_per_cluster, class.clusters)
 }
 
 fn about(claim: Option<&ClaimTemplate>) -> String {
     match claim {
         None => "no volume".to_owned(),
-        Some(claim) => serde_json::to_string(claim).unwrap_or_default().chars().take(1000).collect(),
+        Some(ClaimTemplate(claim)) => claim.to_string(),
     }
 }
 

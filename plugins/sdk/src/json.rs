@@ -76,8 +76,6 @@ pub fn any<T: Serialize + ?Sized>(value: &T) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use crate::json;
-
     #[test]
     fn a_manifest_is_what_serde_json_makes_of_it() {
         const KEY: &str = "note";

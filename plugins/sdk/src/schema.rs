@@ -44,6 +44,9 @@ fn mend(schema: &mut Value) {
             fields.insert(bound.to_owned(), limit);
         }
     }
+    if let Some(Value::String(text)) = fields.get_mut("description") {
+        *text = unwrapped(text);
+    }
     or_null(fields);
     known_format(fields);
     plain_enum(fields);
@@ -61,7 +64,19 @@ fn mend(schema: &mut Value) {
     }
 }
 
-/// "This or null" becomes this, nullable: structural schemas say so beside the type.
+/// Lines of a doc comment end where the editor's column ends; those of `kubectl explain` where the sentence does.
+fn unwrapped(text: &str) -> String {
+    let mut whole = String::with_capacity(text.len());
+    for line in text.split('\n') {
+        if !(whole.is_empty() || whole.ends_with('\n')) {
+            whole.push_str(if line.is_empty() { "\n\n" } else { " " });
+        }
+        whole.push_str(line);
+    }
+    whole
+}
+
+/// "This or null" becomes this: an API server drops a null where the schema does not allow one, so that absence has one form.
 fn or_null(fields: &mut Map<String, Value>) {
     let is_null = |case: &Value| case == "null" || case.get("type").is_some_and(|kind| kind == "null");
     for keyword in ["type", "anyOf"] {
@@ -75,7 +90,6 @@ fn or_null(fields: &mut Map<String, Value>) {
         }
         let real = cases.pop();
         fields.remove(keyword);
-        fields.insert("nullable".to_owned(), Value::Bool(true));
         match real {
             Some(Value::Object(real)) => {
                 for (keyword, value) in real {
@@ -111,9 +125,6 @@ fn known_format(fields: &mut Map<String, Value>) {
 /// An enum of words, each with its own text, becomes one list of words whose texts follow the description.
 fn plain_enum(fields: &mut Map<String, Value>) {
     let Some(Value::Array(cases)) = fields.get("oneOf") else {
-        if fields.contains_key("enum") {
-            fields.remove("nullable"); // null would have to be one of the words
-        }
         return;
     };
     let mut words = Vec::new();
@@ -133,7 +144,6 @@ fn plain_enum(fields: &mut Map<String, Value>) {
         }
     }
     fields.remove("oneOf");
-    fields.remove("nullable");
     fields.insert("type".to_owned(), "string".into());
     fields.insert("enum".to_owned(), words.into());
     if !text.is_empty() {
@@ -149,7 +159,8 @@ mod tests {
     #[derive(JsonSchema)]
     #[allow(dead_code)]
     struct Sample {
-        /// How many.
+        /// How
+        /// many.
         #[schemars(range(min = 1, max = 9))]
         #[serde(default)]
         count: u32,
