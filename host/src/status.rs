@@ -133,12 +133,16 @@ fn accepted(conditions: &mut Conditions, outcome: &Outcome) {
 }
 
 fn readiness(conditions: &mut Conditions, before: &DatabaseStatus, outcome: &Outcome, ready: i32) {
-    let all = outcome.states.is_some()
-        && ready == outcome.wanted
-        && outcome.partitions == outcome.wanted
-        && !outcome.before_writing;
-    if all {
-        conditions.set("Ready", true, "Ready", format!("all {} partitions are ready", outcome.wanted));
+    let edited = outcome.before_writing && before.observed_generation != Some(outcome.generation);
+    let all = outcome.states.is_some() && ready == outcome.wanted && outcome.partitions == outcome.wanted;
+    if edited {
+        conditions.set("Ready", false, "Applying", "the change is being applied".to_owned());
+    } else if all {
+        let message = match outcome.wanted {
+            1 => "the partition is ready".to_owned(),
+            wanted => format!("all {wanted} partitions are ready"),
+        };
+        conditions.set("Ready", true, "Ready", message);
     } else if let Some(states) = &outcome.states {
         let mut message = format!("{ready} of {} partitions are ready", outcome.wanted);
         if let Some((state, problem)) = states.iter().filter(|s| !s.ready).find_map(|s| Some((s, s.problem.as_ref()?))) {
@@ -156,10 +160,13 @@ fn readiness(conditions: &mut Conditions, before: &DatabaseStatus, outcome: &Out
             (false, false) => conditions.set("Ready", false, fault.reason(), fault.message().to_owned()),
         }
     }
-    let waiting = outcome.faults.iter().find(|fault| fault.retried() || matches!(fault, Fault::Waiting { .. }));
+    let retried = outcome.faults.iter().find(|fault| fault.retried());
     let ready = conditions.status("Ready") == Some("True");
-    match (waiting, outcome.faults.first()) {
+    match (retried, outcome.faults.first()) {
         (Some(fault), _) => conditions.set("Progressing", true, fault.reason(), fault.message().to_owned()),
+        (None, Some(fault @ Fault::Waiting { .. })) => {
+            conditions.set("Progressing", false, fault.reason(), "goes on by itself when it is there".to_owned());
+        }
         (None, Some(fault)) => conditions.set("Progressing", false, fault.reason(), "waits for somebody to act".to_owned()),
         (None, None) if ready => conditions.set("Progressing", false, "Settled", String::new()),
         (None, None) => conditions.set("Progressing", true, "PartitionsNotReady", "partitions are on their way".to_owned()),
@@ -293,7 +300,8 @@ pub fn events(before: &DatabaseStatus, after: &DatabaseStatus, notes: &[Note]) -
     };
     if before.partitions != after.partitions {
         let deed = if before.partitions < after.partitions { "PartitionsAdded" } else { "PartitionsRemoved" };
-        say(false, deed, format!("{} partitions instead of {}", after.partitions, before.partitions));
+        let noun = if after.partitions == 1 { "partition" } else { "partitions" };
+        say(false, deed, format!("{} {noun} instead of {}", after.partitions, before.partitions));
     }
     for condition in &after.conditions {
         let old = before.conditions.iter().find(|old| old.type_ == condition.type_);

@@ -48,14 +48,14 @@ async fn an_edited_class_reaches_its_databases_and_only_those() {
 async fn a_kind_that_no_plugin_serves_is_answered_with_those_that_exist_and_mended_by_an_edit() {
     let ns = world().await.namespace("wrong-kind").await;
     ns.create(&[class("raft"), database("db", "RaftStorage", "raft")].concat()).await;
-    let database = ns
-        .until("database/db", "the kinds are named", |found| found.iter().any(|db| has(db, "Ready", "False", "NoPlugin")))
-        .await;
-    let message = condition(&database[0], "Ready")["message"].as_str().unwrap().to_owned();
-    assert!(
-        ["RaftStorage;", "RaftStorageClass", "CacheStorageClass"].iter().all(|word| message.contains(word)),
-        "{message}"
-    );
+    ns.until("database/db", "all kinds are named", |found| {
+        let named = |db: &serde_json::Value| {
+            let message = condition(db, "Ready")["message"].as_str().unwrap_or_default();
+            ["kind RaftStorage;", "RaftStorageClass", "CacheStorageClass"].iter().all(|word| message.contains(word))
+        };
+        found.iter().any(|db| has(db, "Ready", "False", "NoPlugin") && named(db))
+    })
+    .await;
     assert!(ns.get("statefulsets").await.is_empty());
     ns.kubectl(["patch", "database/db", "--type=merge", "-p", r#"{"spec":{"storageClass":{"kind":"RaftStorageClass"}}}"#])
         .await;

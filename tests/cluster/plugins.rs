@@ -39,7 +39,8 @@ async fn replace(world: &World, bytes: &[u8]) {
     let bytes = k8s_openapi::ByteString(bytes.to_vec());
     let patch = json!({"binaryData": {"plugin.wasm.gz": null, "plugin.wasm": bytes}});
     let admin = world.kubectl().namespace("kube-system");
-    admin.run(["patch", "configmap/atomix-plugin-raft", "--type=merge", "-p", &patch.to_string()]).await.unwrap();
+    let args = ["patch", "configmap/atomix-plugin-raft", "--type=merge", "--patch-file=/dev/stdin"]; // too long for an argument
+    admin.run_with(args, &patch.to_string()).await.unwrap();
 }
 
 /// The plugin's bytes with a custom section appended: another digest, the same plans.

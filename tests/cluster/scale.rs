@@ -49,13 +49,13 @@ async fn growing_adds_clusters_and_touches_none_that_exist_and_shrinking_keeps_v
     let claims = uids(&ns.get("persistentvolumeclaims").await);
     assert_eq!(claims.len(), 2);
 
-    ns.kubectl(["scale", "database/db", "--replicas=1"]).await;
+    ns.kubectl(["scale", "database/db", "--replicas=2"]).await;
     ns.wait_gone("statefulset/db-2").await;
-    ns.wait_gone("partition/db-2").await;
-    ns.wait_gone("service/db-2").await;
-    ns.until("database/db", "one partition is left", |found| found.iter().any(|db| db["status"]["ready"] == "1/1")).await;
+    ns.wait_gone("partition/db-3").await;
+    ns.wait_gone("service/db-4").await;
+    ns.until("database/db", "two partitions are left", |found| found.iter().any(|db| db["status"]["ready"] == "2/2")).await;
     assert_eq!(uids(&ns.get("persistentvolumeclaims").await), claims, "volumes stay");
-    assert_eq!(uids(&ns.get("pods").await), before.0, "partition 1 lives on in its cluster");
+    assert_eq!(uids(&ns.get("pods").await), before.0, "the first partitions live on in their cluster");
     let owners: Vec<_> =
         ns.get("persistentvolumeclaims").await.iter().map(|claim| claim["metadata"]["ownerReferences"].clone()).collect();
     assert!(owners.iter().all(Value::is_null), "{owners:?}");

@@ -12,7 +12,8 @@ use crate::paths;
 /// Builds the controller and every plugin, packs the plugins, and fills `dist/`. Quick when nothing changed.
 pub fn build() -> Result<()> {
     say("building the controller and the plugins …");
-    cargo(&["build", "--package", "atomix-controller", "--bin", "atomix-controller"])?;
+    // With this crate beside it, so that what both depend on is built once, with the features of both.
+    cargo(&["build", "--package", "atomix-controller", "--package", "atomix-tests", "--bin", "atomix-controller"])?;
     let plugins = plugins()?;
     require_wasm()?;
     let mut args = vec!["build", "--target", WASM, "--profile", "plugin"];

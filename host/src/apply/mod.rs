@@ -6,8 +6,8 @@ pub mod guard;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Client, Error};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::{Client, Error, ResourceExt};
 
 use crate::admit::{self, Admitted, Stamped, partition_kind};
 use crate::cache::{Caches, Key, Kind, Live, State, api};
@@ -187,6 +187,10 @@ async fn write(
             }
             Ok(Some(Written::Changed))
         }
+        // What is invalid together with somebody else's fields is refused for that before the policy has its say.
+        Err(_) if live.is_none() && foreign(&api, &object.name, target.owner).await => {
+            Err(taken(&title, "it does not belong to this database"))
+        }
         Err(error) => {
             let fault = fault("apply", &title, &error);
             if let Fault::User { message, .. } = &fault {
@@ -195,6 +199,12 @@ async fn write(
             Err(fault)
         }
     }
+}
+
+/// Whether an object that no cache shows is there all the same, and not ours.
+async fn foreign(api: &Api<DynamicObject>, name: &str, owner: &str) -> bool {
+    let there = api.get_metadata_opt(name).await.ok().flatten();
+    there.is_some_and(|object| object.owner_references().iter().all(|reference| reference.uid != owner))
 }
 
 async fn remove(target: &Target<'_>, kind: &Kind, live: &Live) -> Result<(), Fault> {

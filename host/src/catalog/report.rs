@@ -27,8 +27,8 @@ pub struct Reporter {
 /// What is counted beside a plugin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Class objects of its kinds.
-    pub classes: i32,
+    /// Class objects of its kinds; none while these are being listed.
+    pub classes: Option<i32>,
     /// Databases that use it.
     pub databases: i32,
 }
@@ -143,7 +143,7 @@ fn status(
         contract: serving.map(|plugin| plugin.revision.contract().to_owned()),
         config_map: entry.sources.first().map(|source| source.name.clone()),
         kinds,
-        classes: counts.classes,
+        classes: counts.classes.unwrap_or(before.classes),
         databases: counts.databases,
         since,
         conditions: conditions.into_vec(),

@@ -7,6 +7,8 @@ use crate::controller::{self, Options};
 use crate::telemetry::{self, LogFormat, Metrics, Readiness};
 use crate::webhook;
 use anyhow::Context;
+use axum::http::HeaderValue;
+use axum::http::header::USER_AGENT;
 use clap::{Args as ClapArgs, ValueEnum};
 use tokio::sync::watch;
 
@@ -101,9 +103,11 @@ async fn serve(args: Args) -> anyhow::Result<()> {
 }
 
 async fn kube_client() -> anyhow::Result<kube::Client> {
-    let config = kube::Config::infer().await.context(
+    let mut config = kube::Config::infer().await.context(
         "no cluster to talk to: neither a pod's ServiceAccount nor a kubeconfig was found; run it in a pod, or set KUBECONFIG",
     )?;
+    let agent = HeaderValue::from_static(concat!("atomix-controller/", env!("CARGO_PKG_VERSION")));
+    config.headers.push((USER_AGENT, agent));
     let client =
         kube::client::ClientBuilder::try_from(config).context("the cluster's address or credentials cannot be used")?;
     Ok(client.build())

@@ -74,14 +74,14 @@ pub async fn run(
     let desk = Arc::new(Desk { ctx: ctx.clone(), watches, wake, roles_changed: Notify::new(), report: Notify::new() });
     desk.want();
     let (sources_in, sources) = mpsc::channel(limits::SOURCES_WAITING);
+    let (loaded, mut plugins_loaded) = watch::channel(false);
     let background = vec![
         tokio::spawn(catalog::follow_sources(client.clone(), ctx.options.namespace.clone(), sources_in)),
         tokio::spawn(desk.clone().hear(changes)),
         tokio::spawn(desk.clone().definitions()),
-        tokio::spawn(desk.clone().report()),
+        tokio::spawn(desk.clone().report(plugins_loaded.clone())),
         tokio::spawn(desk.clone().rewatch()),
     ];
-    let (loaded, mut plugins_loaded) = watch::channel(false);
     let plugins = tokio::spawn(desk.clone().plugins(Sandbox::new()?, sources, loaded));
     let databases = desk.clone().databases(writer);
     let queue =
@@ -134,6 +134,7 @@ impl Desk {
                 }
                 Change::Object(_, live) => self.wake_owner(&live).await,
                 Change::State(kind) => {
+                    self.report.notify_one();
                     self.wake_where(|spec, kinds| spec.storage_class.kind == kind.kind || kinds(&kind)).await
                 }
             }
@@ -201,10 +202,12 @@ impl Desk {
     }
 
     /// Keeps StoragePlugins true, at a quiet pace.
-    async fn report(self: Arc<Self>) {
+    async fn report(self: Arc<Self>, mut loaded: watch::Receiver<bool>) {
         let ctx = &self.ctx;
         let reporter =
             Reporter { client: ctx.client.clone(), caches: ctx.caches.clone(), namespace: ctx.options.namespace.clone() };
+        let _ = ctx.databases.wait_until_ready().await;
+        let _ = loaded.wait_for(|loaded| *loaded).await;
         loop {
             self.report.notified().await;
             tokio::time::sleep(limits::REPORT_PAUSE).await;
@@ -215,7 +218,7 @@ impl Desk {
                 ctx.databases.state().iter().filter_map(|object| spec(object)).map(|spec| spec.storage_class.kind).collect();
             let counts = |_: &str, of: &[String]| Counts {
                 databases: count(kinds.iter().filter(|kind| of.contains(kind)).count()),
-                classes: count(self.class_kinds(of).iter().map(|kind| ctx.caches.all(kind).len()).sum()),
+                classes: self.classes(of),
             };
             if let Err(error) = reporter.report(&ctx.catalog, counts, Timestamp::now()).await {
                 tracing::debug!(%error, "StoragePlugins not written; trying again");
@@ -316,6 +319,13 @@ impl Desk {
         let plugins = self.ctx.catalog.all();
         let kinds = plugins.iter().flat_map(|plugin| &plugin.revision.descriptor().class_kinds);
         kinds.filter(|kind| names.contains(&kind.kind)).map(observe::class_kind).collect()
+    }
+
+    /// How many class objects of these kinds there are, once all are listed.
+    fn classes(&self, kinds: &[String]) -> Option<i32> {
+        let caches = &self.ctx.caches;
+        let listed = |kind: &Kind| (caches.state(kind) != State::Starting).then(|| caches.all(kind).len());
+        self.class_kinds(kinds).iter().map(listed).sum::<Option<usize>>().map(count)
     }
 
     /// Wakes the database that an object belongs to.
