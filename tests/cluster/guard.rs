@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use harness::guard::{Guarded, Spec, gone_within};
 use harness::paths;
+use harness::signal::{self, Signal};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -78,8 +79,7 @@ fn killing_the_guard_leaves_no_child() {
 }
 
 fn kill(pid: i32) {
-    let pid = rustix::process::Pid::from_raw(pid).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    signal::send(pid, Signal::Kill).unwrap();
 }
 
 fn stat(pid: i32) -> Option<(i32, String)> {

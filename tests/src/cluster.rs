@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -18,6 +17,7 @@ use crate::controller::{Controller, Options};
 use crate::controlplane::{ControlPlane, StartOptions};
 use crate::guard::log_tail;
 use crate::kubectl::Kubectl;
+use crate::signal::{self, Signal};
 use crate::{dist, paths, ports};
 
 /// How long the cluster may take to come up on a busy machine, with everything built; it takes about eight seconds on a quiet one.
@@ -111,8 +111,7 @@ pub fn down() -> Result<()> {
         say("the cluster is not up");
         return Ok(());
     };
-    let pid = Pid::from_raw(running.pid).context("a process id is positive")?;
-    kill_process(pid, Signal::TERM).with_context(|| format!("could not stop process {}", running.pid))?;
+    signal::send(running.pid, Signal::Terminate).with_context(|| format!("could not stop process {}", running.pid))?;
     let start = Instant::now();
     while is_locked(&files)? {
         if start.elapsed() > DOWN_WITHIN {
@@ -126,7 +125,6 @@ pub fn down() -> Result<()> {
 
 /// Runs the cluster until it is told to stop: the process in the background. Until standard input says `stay`, its end is such a word.
 pub fn serve(grpc_port: u16, metrics_port: u16) -> Result<()> {
-    let _ = rustix::process::setsid(); // it leads a group of its own already if this fails
     let files = Files::new();
     let lock = File::create(files.lock()).context("could not make the lock")?;
     lock.try_lock().context("another cluster of this checkout runs")?;
@@ -205,7 +203,6 @@ fn start(files: &Files, grpc_port: u16, metrics_port: u16) -> Result<()> {
             bail!("the cluster did not come up ({status}):\n{}", log_tail(&files.log(), 30));
         }
         if start.elapsed() > UP_WITHIN {
-            let _ = kill_process(Pid::from_child(&child), Signal::TERM); // it goes with this process anyway
             bail!("the cluster did not come up within {} s:\n{}", UP_WITHIN.as_secs(), log_tail(&files.log(), 30));
         }
         std::thread::sleep(Duration::from_millis(50));

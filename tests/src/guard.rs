@@ -12,10 +12,9 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
-
 use crate::paths;
+use crate::signal::{self, Signal};
+use anyhow::{Context, Result, bail};
 
 /// How to run a child.
 #[derive(Clone, Debug)]
@@ -142,7 +141,7 @@ pub fn guard(command: &[String], grace: Duration) -> Result<u8> {
         .stdout(std::io::stderr())
         .spawn()
         .with_context(|| format!("could not start {}", command.join(" ")))?;
-    let pid = Pid::from_child(&child);
+    let pid = i32::try_from(child.id()).context("a process id fits")?;
     println!("{}", child.id());
     std::io::stdout().flush().context("could not tell the process id")?;
 
@@ -162,13 +161,13 @@ pub fn guard(command: &[String], grace: Duration) -> Result<u8> {
 
     let mut heard_last = heard.recv().context("both threads are gone")?;
     if matches!(heard_last, Heard::Stop) && !grace.is_zero() {
-        let _ = kill_process(pid, Signal::TERM); // it may have ended meanwhile
+        let _ = signal::send(pid, Signal::Terminate); // it may have ended meanwhile
         heard_last = heard.recv_timeout(grace).unwrap_or(Heard::Kill);
     }
     if let Heard::Ended(code) = heard_last {
         return Ok(code);
     }
-    let _ = kill_process(pid, Signal::KILL);
+    let _ = signal::send(pid, Signal::Kill);
     loop {
         if let Heard::Ended(code) = heard.recv().context("both threads are gone")? {
             return Ok(code);
@@ -188,15 +187,12 @@ fn code(status: ExitStatus) -> u8 {
 }
 
 /// The child's first step: ties its life to the guard's (`parent`) and becomes `command`. Returns only if that failed.
-pub fn become_guarded(parent: i32, command: &[String]) -> anyhow::Error {
-    #[cfg(target_os = "linux")]
-    {
-        if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
-            return anyhow::Error::new(error).context("could not tie this process to its guard");
-        }
-        if rustix::process::getppid().map(Pid::as_raw_nonzero).map(i32::from) != Some(parent) {
-            return anyhow::anyhow!("the guard is gone already");
-        }
+pub fn become_guarded(parent: u32, command: &[String]) -> anyhow::Error {
+    if let Err(error) = signal::die_with_parent() {
+        return anyhow::Error::new(error).context("could not tie this process to its guard");
+    }
+    if std::os::unix::process::parent_id() != parent {
+        return anyhow::anyhow!("the guard is gone already");
     }
     let Some((program, args)) = command.split_first() else {
         return anyhow::anyhow!("no command given");
@@ -209,8 +205,7 @@ pub fn become_guarded(parent: i32, command: &[String]) -> anyhow::Error {
 pub fn gone_within(pid: i32, limit: Duration) -> bool {
     let start = Instant::now();
     while start.elapsed() < limit {
-        let Some(pid) = Pid::from_raw(pid) else { return true };
-        if rustix::process::test_kill_process(pid).is_err() || is_zombie(pid) {
+        if !signal::is_there(pid) || is_zombie(pid) {
             return true;
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -218,9 +213,9 @@ pub fn gone_within(pid: i32, limit: Duration) -> bool {
     false
 }
 
-fn is_zombie(pid: Pid) -> bool {
+fn is_zombie(pid: i32) -> bool {
     let mut stat = String::new();
-    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
+    let path = format!("/proc/{pid}/stat");
     let read = File::open(path).and_then(|mut file| file.read_to_string(&mut stat));
     read.is_ok() && stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
 }

@@ -18,6 +18,7 @@ pub mod assets;
 pub mod guard;
 pub mod pki;
 pub mod ports;
+pub mod signal;
 
 pub mod controlplane;
 pub mod nodes;

@@ -50,7 +50,7 @@ enum Command {
     #[command(hide = true)]
     Guarded {
         /// Process id of the guard
-        guard: i32,
+        guard: u32,
         /// The command
         #[arg(last = true, required = true)]
         command: Vec<String>,
