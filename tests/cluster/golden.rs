@@ -75,8 +75,8 @@ fn the_same_bytes_and_the_same_request_give_the_same_plan_for_the_same_fuel() {
     let first = plugin("raft").plan_metered(&request).expect("a plan");
     let again = plugin("raft"); // compiled anew
     let threads: Vec<Metered<_>> = std::thread::scope(|scope| {
-        let ask = || scope.spawn(|| (0..5).map(|_| again.plan_metered(&request).expect("a plan")).collect::<Vec<_>>());
-        let asked: Vec<_> = (0..4).map(|_| ask()).collect();
+        let ask = || scope.spawn(|| (0..3).map(|_| again.plan_metered(&request).expect("a plan")).collect::<Vec<_>>());
+        let asked: Vec<_> = (0..12).map(|_| ask()).collect();
         asked.into_iter().flat_map(|thread| thread.join().expect("no thread panics")).collect()
     });
     assert!(first.fuel > 0);

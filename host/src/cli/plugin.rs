@@ -23,7 +23,7 @@ enum Command {
     Inspect(Inspect),
 }
 
-/// Print what installs a plugin, as YAML: `atomix-controller plugin pack raft.wasm | kubectl apply -f -`.
+/// Print what installs a plugin, as YAML: `atomix-controller plugin pack web.wasm | kubectl apply -f -`.
 ///
 /// That is the definitions of its storage classes, the ClusterRole atomix-plugin-NAME, whose rules are all that the plugin may
 /// write, and the ConfigMap that holds the plugin, compressed. Leave rules out to grant less.

@@ -20,7 +20,7 @@ pub fn check_answer(answer: &Result<Plan, Refusal>, request: &Request) -> Checke
 }
 
 fn check_plan(plan: &Plan, request: &Request) -> Checked {
-    let (mut ids, mut names, mut bytes) = (BTreeSet::new(), BTreeSet::new(), 0);
+    let (mut ids, mut names) = (BTreeSet::new(), BTreeSet::new());
     for object in &plan.objects {
         let id = short(&object.id);
         word("an object's id", &object.id)?;
@@ -42,9 +42,7 @@ fn check_plan(plan: &Plan, request: &Request) -> Checked {
         if !names.insert((group, kind, name)) {
             return Err(format!("two objects of the plan are {kind} {name}; the second is {id:?}"));
         }
-        bytes += object.manifest.to_string().len();
     }
-    at_most("bytes of all manifests", bytes, limits::PLAN_BYTES_MAX)?;
     check_partitions(plan, request)?;
     at_most("changes not taken", plan.unsupported.len(), limits::REMARKS_MAX)?;
     for change in &plan.unsupported {
@@ -233,5 +231,135 @@ fn kind_name(what: &str, text: &str) -> Checked {
             "{what} is {:?}; at most 63 letters and digits are expected, the first an upper case letter",
             short(text)
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wit::{
+        ClassSeen, Column, DatabaseSeen, Endpoint, Note, PartitionState, PartitionWanted, PlannedObject, Unsupported,
+    };
+    use serde_json::json;
+
+    fn text(text: &str) -> String {
+        text.to_owned()
+    }
+
+    fn request() -> Request {
+        let wanted = |id| PartitionWanted { id, cluster: 1, service_name: format!("web-{id}") };
+        Request {
+            database: DatabaseSeen {
+                namespace: text("default"),
+                name: text("web"),
+                partitions: 2,
+                partitions_per_cluster: 2,
+                labels: Vec::new(),
+                database_label: text("web.default"),
+            },
+            class: ClassSeen { kind: text("Web"), version: text("v1"), name: text("web"), spec: json!({}) },
+            partitions: vec![wanted(1), wanted(2)],
+            observed: Vec::new(),
+            cluster_domain: text("cluster.local"),
+            features: Vec::new(),
+        }
+    }
+
+    fn object(id: &str, name: &str) -> PlannedObject {
+        PlannedObject { id: text(id), manifest: json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}}) }
+    }
+
+    fn plan() -> Plan {
+        let state = |id| PartitionState {
+            id,
+            ready: false,
+            endpoints: vec![Endpoint { host: text("web-1.default.svc.cluster.local"), port: 80 }],
+            problem: Some(Reason { code: text("NotReady"), message: text("no server is ready") }),
+        };
+        Plan {
+            objects: vec![object("a", "web-1"), object("b", "web-2")],
+            partitions: vec![state(1), state(2)],
+            unsupported: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    #[track_caller]
+    fn broken(spoil: impl FnOnce(&mut Plan), says: &str) {
+        let mut plan = plan();
+        assert_eq!(check_answer(&Ok(plan.clone()), &request()), Ok(()));
+        spoil(&mut plan);
+        let said = check_answer(&Ok(plan), &request()).expect_err("the plan is broken");
+        assert!(said.contains(says), "{said}");
+    }
+
+    #[test]
+    fn what_a_plan_may_not_hold_is_named() {
+        broken(|plan| plan.objects[1].id = text("a"), "two objects of the plan have the id \"a\"");
+        broken(
+            |plan| plan.objects[1] = object("b", "web-1"),
+            "two objects of the plan are Service web-1; the second is \"b\"",
+        );
+        broken(|plan| plan.objects[0].manifest["kind"] = json!(7), "object \"a\" has no kind");
+        broken(|plan| plan.objects[0] = object("a", &"x".repeat(254)), "the name of object \"a\" has 254 characters");
+        broken(|plan| plan.objects[0].id = "x".repeat(300), "characters of an object's id: 300; at most 253");
+        broken(|plan| drop(plan.partitions.pop()), "2 of them was due and 1 was given");
+        broken(|plan| plan.partitions.swap(0, 1), "partition 1 was due and partition 2 was given");
+        broken(|plan| plan.partitions[0].endpoints[0].port = 0, "an endpoint of partition 1");
+        broken(|plan| plan.partitions[1].problem = Some(Reason { code: text("not ready"), message: text("") }), "CamelCase");
+        let note = Note { warning: true, reason: Reason { code: text("Odd"), message: "x".repeat(5000) } };
+        broken(|plan| plan.notes.push(note.clone()), "characters of the message of a note: 5000; at most 4096");
+        broken(|plan| plan.notes = vec![note.clone(); 65], "notes: 65; at most 64");
+        let change = Unsupported { field: text(""), wanted: text("1"), kept: text("2"), why: text("so") };
+        broken(|plan| plan.unsupported.push(change), "the field of a change not taken is empty");
+    }
+
+    #[test]
+    fn a_refusal_says_why() {
+        assert!(check_answer(&Err(Refusal::Invalid(Vec::new())), &request()).is_err());
+        let nameless = Refusal::Waiting(Reason { code: text(""), message: text("later") });
+        assert!(check_answer(&Err(nameless), &request()).is_err());
+    }
+
+    #[test]
+    fn a_descriptor_names_itself_and_what_it_deals_with() {
+        let kind = |kind: &str| ObjectKind {
+            group: text("apps"),
+            version: text("v1"),
+            kind: text(kind),
+            plural: kind.to_lowercase(),
+            reads: vec![text("/status")],
+        };
+        let good = Descriptor {
+            name: text("web"),
+            version: text("0.1.0"),
+            class_kinds: vec![ClassKind {
+                kind: text("WebStorageClass"),
+                plural: text("webstorageclasses"),
+                short_names: Vec::new(),
+                versions: vec![text("v1beta1")],
+                spec_schema: json!({"type": "object"}),
+                columns: vec![Column { name: text("Image"), data_type: text("string"), json_path: text(".spec.image") }],
+            }],
+            emits: vec![kind("Widget")],
+            watches: vec![kind("Gadget")],
+        };
+        assert_eq!(check_descriptor(&good), Ok(()));
+        let broken = |spoil: &dyn Fn(&mut Descriptor), says: &str| {
+            let mut bad = good.clone();
+            spoil(&mut bad);
+            let said = check_descriptor(&bad).expect_err("it is refused");
+            assert!(said.contains(says), "{said}");
+        };
+        broken(&|it| it.name = text("Web"), "the plugin's name is \"Web\"");
+        broken(&|it| it.name = "x".repeat(41), "at most 40");
+        broken(&|it| it.version = text("one two"), "the plugin's version");
+        broken(&|it| it.class_kinds.clear(), "no class kind");
+        broken(&|it| it.class_kinds[0].versions.clear(), "WebStorageClass has no version");
+        broken(&|it| it.class_kinds[0].spec_schema = json!({}), "not of type object");
+        broken(&|it| it.class_kinds[0].columns[0].data_type = text("text"), "the column \"Image\"");
+        broken(&|it| it.watches[0] = kind("Widget"), "the kind Widget is named twice");
+        broken(&|it| it.emits[0].reads = vec![text("status")], "a JSON pointer");
+        broken(&|it| it.emits[0].plural = text("a/b"), "the plural of Widget");
     }
 }

@@ -143,6 +143,10 @@ fn plan(said: wire::StoragePlan) -> Result<Plan, Garbled> {
             limits::PLAN_OBJECTS_MAX
         ));
     }
+    let bytes: usize = said.objects.iter().map(|object| object.manifest.len()).sum();
+    if bytes > limits::PLAN_BYTES_MAX {
+        return Err(format!("the plan's manifests have {bytes} bytes; at most {} are accepted", limits::PLAN_BYTES_MAX));
+    }
     Ok(Plan {
         objects: said.objects.into_iter().map(object).collect::<Result<_, _>>()?,
         partitions: said.partitions.into_iter().map(partition).collect(),

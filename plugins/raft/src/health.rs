@@ -59,7 +59,7 @@ fn member(seen: &Seen<RaftClass>, name: &str, running: &Running) -> Result<(), M
     let conditions: Vec<Value> = pod.field("/status/conditions").unwrap_or_default();
     let scheduled =
         conditions.iter().find(|condition| condition["type"] == "PodScheduled" && condition["status"] == "False");
-    if let Some((code, message)) = scheduled.and_then(|condition| words(condition)) {
+    if let Some((code, message)) = scheduled.and_then(words) {
         return because(&code, message);
     }
     let containers: Vec<Value> = pod.field("/status/containerStatuses").unwrap_or_default();

@@ -61,7 +61,7 @@ fn plan(seen: &Seen<RaftClass>) -> Result<Plan, Refusal> {
         in_use.push(number);
     }
     plan = states.into_iter().fold(plan, Plan::partition);
-    if seen.class.replicas % 2 == 0 {
+    if seen.class.replicas.is_multiple_of(2) {
         let (even, odd) = (seen.class.replicas, seen.class.replicas - 1);
         let message = format!("{even} members can lose {}, no more than {odd} can: an odd number is better", (even - 1) / 2);
         plan = plan.warn(reason("EvenReplicas", message));

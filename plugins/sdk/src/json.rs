@@ -25,16 +25,20 @@ macro_rules! json {
         $($crate::json!(@fields $map $($rest)*);)?
     };
     (@items $list:ident) => {};
+    (@items $list:ident null $(, $($rest:tt)*)?) => {
+        $crate::json::add(&mut $list, $crate::Value::Null);
+        $($crate::json!(@items $list $($rest)*);)?
+    };
     (@items $list:ident { $($inner:tt)* } $(, $($rest:tt)*)?) => {
-        $list.push($crate::json!({ $($inner)* }));
+        $crate::json::add(&mut $list, $crate::json!({ $($inner)* }));
         $($crate::json!(@items $list $($rest)*);)?
     };
     (@items $list:ident [ $($inner:tt)* ] $(, $($rest:tt)*)?) => {
-        $list.push($crate::json!([ $($inner)* ]));
+        $crate::json::add(&mut $list, $crate::json!([ $($inner)* ]));
         $($crate::json!(@items $list $($rest)*);)?
     };
     (@items $list:ident $value:expr $(, $($rest:tt)*)?) => {
-        $list.push($crate::json!($value));
+        $crate::json::add(&mut $list, $crate::json::any(&$value));
         $($crate::json!(@items $list $($rest)*);)?
     };
     (null) => { $crate::Value::Null };
@@ -68,6 +72,12 @@ pub fn put_any<T: Serialize + ?Sized>(fields: &mut Fields, key: &str, value: &T)
     put(fields, key, any(value));
 }
 
+/// Puts an item.
+#[inline(never)]
+pub fn add(list: &mut Vec<Value>, value: Value) {
+    list.push(value);
+}
+
 /// Whatever can be serialized; what cannot (a map whose keys are no text) is null.
 #[inline(never)]
 pub fn any<T: Serialize + ?Sized>(value: &T) -> Value {
@@ -81,11 +91,11 @@ mod tests {
         const KEY: &str = "note";
         let (name, ports) = (String::from("it"), [1, 2]);
         let ours = json!({
-            "a": {"b": [1, "two", {"c": null}, [], [3.5, name]], "d": {}, KEY: true},
+            "a": {"b": [1, "two", {"c": null}, [], null, [3.5, name]], "d": {}, KEY: true},
             "ports": ports.map(|port| port + 1), "name": name, "none": null, "option": Some(7), // a comment
         });
         let theirs = serde_json::json!({
-            "a": {"b": [1, "two", {"c": null}, [], [3.5, name]], "d": {}, KEY: true},
+            "a": {"b": [1, "two", {"c": null}, [], null, [3.5, name]], "d": {}, KEY: true},
             "ports": [2, 3], "name": "it", "none": null, "option": 7,
         });
         assert_eq!(ours, theirs);

@@ -147,10 +147,11 @@ impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
 struct Served {
     about: wire::ClassKind,
     schema: fn() -> String,
-    validate: Box<dyn Fn(&str) -> Vec<FieldError>>,
+    validate: Box<ValidateFn>,
     plan: Box<PlanFn>,
 }
 
+type ValidateFn = dyn Fn(&str) -> Vec<FieldError>;
 type PlanFn = dyn Fn(wire::Request) -> Result<wire::StoragePlan, Refusal>;
 
 impl Served {
