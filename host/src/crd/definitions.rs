@@ -78,20 +78,21 @@ fn partitions() -> CustomResourceDefinition {
 fn described(mut definition: CustomResourceDefinition, text: &str) -> CustomResourceDefinition {
     for version in &mut definition.spec.versions {
         if let Some(schema) = version.schema.as_mut().and_then(|it| it.open_api_v3_schema.as_mut()) {
-            null_is_absent(schema);
+            tidy(schema);
             schema.description = Some(text.to_owned());
         }
     }
     definition
 }
 
-/// An `Option` is a field that may be absent. Without `nullable` the API server drops a null instead of keeping it, so that
+/// Sentences go on where a comment breaks its lines. An `Option` is a field that may be absent: without `nullable` the API server drops a null instead of keeping it, so that
 /// rules and conversion meet one way to say nothing, not two.
-fn null_is_absent(schema: &mut JSONSchemaProps) {
+fn tidy(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
-    schema.properties.iter_mut().flatten().for_each(|(_, field)| null_is_absent(field));
+    schema.description = schema.description.take().map(|text| text.replace('\n', " "));
+    schema.properties.iter_mut().flatten().for_each(|(_, field)| tidy(field));
     if let Some(JSONSchemaPropsOrArray::Schema(item)) = &mut schema.items {
-        null_is_absent(item);
+        tidy(item);
     }
 }
 

@@ -59,7 +59,7 @@ pub async fn keep(client: Client, options: &Options, served: &Served, ready: &wa
                 Err(reason) => tracing::warn!(%reason, "cannot watch Secret {}/{SECRET}", options.namespace),
             },
             Some(event) = definitions.next() => match event {
-                Ok(definition) => keeper.definition = Some(definition.as_ref().map(Definition::of)),
+                Ok(definition) => keeper.see(definition.as_ref().map(Definition::of)),
                 Err(reason) => tracing::warn!(%reason, "cannot watch CustomResourceDefinition {DATABASES}"),
             },
             () = tokio::time::sleep(pause) => {}
@@ -79,11 +79,24 @@ struct Keeper {
 /// What matters of a definition.
 #[derive(Debug, PartialEq)]
 struct Definition {
+    uid: Option<String>,
+    generation: Option<i64>,
     by_webhook: bool,
     trusts: Option<Vec<u8>>,
 }
 
 impl Keeper {
+    /// Takes what the watch says, unless it is older than our own write.
+    fn see(&mut self, seen: Option<Definition>) {
+        if let (Some(Some(known)), Some(seen)) = (&self.definition, &seen)
+            && known.uid == seen.uid
+            && known.generation > seen.generation
+        {
+            return;
+        }
+        self.definition = Some(seen);
+    }
+
     /// Does what is missing: an authority in the Secret, a certificate in service, the authority in the definition, in this
     /// order. True if nothing is missing any more.
     async fn settle(&mut self, options: &Options, served: &Served) -> anyhow::Result<bool> {
@@ -153,6 +166,8 @@ impl Definition {
         let conversion = definition.spec.conversion.as_ref();
         let config = conversion.and_then(|it| it.webhook.as_ref()).and_then(|it| it.client_config.as_ref());
         Self {
+            uid: definition.metadata.uid.clone(),
+            generation: definition.metadata.generation,
             by_webhook: conversion.is_some_and(|it| it.strategy == "Webhook") && config.is_some(),
             trusts: config.and_then(|it| it.ca_bundle.as_ref()).map(|it| it.0.clone()),
         }
@@ -196,6 +211,6 @@ mod tests {
     #[test]
     fn the_definition_that_is_shipped_trusts_nobody_yet() {
         let shipped = crate::crd::definitions::all().remove(0);
-        assert_eq!(Definition::of(&shipped), Definition { by_webhook: true, trusts: None });
+        assert_eq!(Definition::of(&shipped), Definition { uid: None, generation: None, by_webhook: true, trusts: None });
     }
 }
