@@ -128,15 +128,17 @@ const DROPPED_WHEN_ZERO: &[&str] = &[
     "workingDir",
 ];
 
-/// What stands for an absent merge key.
-pub fn key_default(key: &str) -> Option<&'static str> {
-    (key == "protocol").then_some("TCP")
+/// What stands for an absent merge key: references without a name are taken (and are somebody's own item).
+pub fn key_default(key: &str) -> &'static str {
+    if key == "protocol" { "TCP" } else { "" }
 }
 
 /// A place in an object, as far as the rules need it.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
     known: bool,
+    /// In a Service, whose selector is a plain map; elsewhere it is a struct.
+    in_service: bool,
     whole: bool,
     owner: &'a str,
     field: &'a str,
@@ -147,9 +149,11 @@ pub struct Place<'a> {
 impl<'a> Place<'a> {
     /// The object itself; its `apiVersion` decides which rules hold.
     pub fn root(manifest: &Value) -> Self {
-        let version = manifest.get("apiVersion").and_then(Value::as_str).unwrap_or("");
-        let group = version.split_once('/').map_or("", |(group, _)| group);
-        Self { known: KNOWN_GROUPS.contains(&group), whole: false, owner: "", field: "", is_entry: false }
+        let text = |field: &str| manifest.get(field).and_then(Value::as_str).unwrap_or("");
+        let group = text("apiVersion").split_once('/').map_or("", |(group, _)| group);
+        let known = KNOWN_GROUPS.contains(&group);
+        let in_service = group.is_empty() && text("kind") == "Service";
+        Self { known, in_service, whole: false, owner: "", field: "", is_entry: false }
     }
 
     /// The field `name` of the object that stands here (or of the elements of the list that does).
@@ -158,9 +162,9 @@ impl<'a> Place<'a> {
         'a: 'b,
     {
         let known = self.known || name == "metadata" && self.owner.is_empty() && self.field.is_empty();
-        let is_entry = known && !self.is_entry && PLAIN_MAPS.contains(&self.field);
+        let is_entry = known && !self.is_entry && self.is_plain_map();
         let whole = self.whole || known && !is_entry && WHOLE_OBJECTS.contains(&name);
-        Place { known, whole, owner: self.field, field: name, is_entry }
+        Place { known, in_service: self.in_service, whole, owner: self.field, field: name, is_entry }
     }
 
     /// The same place, where nothing but what is filled in may be added.
@@ -176,6 +180,10 @@ impl<'a> Place<'a> {
     /// Whether what stands here has one owner.
     pub fn is_whole(&self) -> bool {
         self.whole
+    }
+
+    fn is_plain_map(&self) -> bool {
+        PLAIN_MAPS.contains(&self.field) || self.in_service && (self.owner, self.field) == ("spec", "selector")
     }
 
     /// How the elements of the list that stands here are matched.
@@ -199,7 +207,7 @@ impl<'a> Place<'a> {
         match wanted {
             Value::Null => true,
             Value::Array(items) => schema && items.is_empty(),
-            Value::Object(fields) => schema && PLAIN_MAPS.contains(&self.field) && fields.values().all(Value::is_null),
+            Value::Object(fields) => schema && self.is_plain_map() && fields.values().all(Value::is_null),
             Value::Bool(value) => schema && !value && DROPPED_WHEN_ZERO.contains(&self.field),
             Value::Number(value) => schema && value.as_i64() == Some(0) && DROPPED_WHEN_ZERO.contains(&self.field),
             Value::String(value) => schema && value.is_empty() && DROPPED_WHEN_ZERO.contains(&self.field),

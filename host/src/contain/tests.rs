@@ -286,6 +286,9 @@ fn an_addition_to_what_has_one_owner_differs() {
     }
     let service = json!({"apiVersion": "v1", "kind": "Service", "spec": {"selector": {"app": "a"}}});
     let narrowed = json!({"spec": {"selector": {"app": "a", "more": "x"}}});
+    let open = json!({"apiVersion": "v1", "kind": "Service", "spec": {"selector": {}}});
+    check(open.clone(), json!({"spec": {}}), "");
+    check(open, narrowed.clone(), r#"spec.selector.app: wanted nothing, found "a""#);
     check(service, narrowed, r#"spec.selector.more: wanted nothing, found "x""#);
 }
 
@@ -305,6 +308,8 @@ fn items_of_a_merged_list_keep_their_order_among_those_of_others() {
     check(pod(&["A", "A"]), pod(&["A", "A"]), "");
     check(pod(&["A", "A"]), pod(&["A"]), r#"spec.containers[name=c].env[name=A]: wanted {"name":"A"}, found nothing"#);
     check(pod(&[]), pod(&["X", "X"]), "");
+    let nameless = json!({"spec": {"containers": [{"name": "c", "env": [{}, {"name": "A"}]}]}});
+    check(pod(&["A"]), nameless, "");
 }
 
 #[test]
@@ -414,7 +419,11 @@ fn what_is_of_another_shape_differs_and_stops_nobody() {
         set(json!({"volumes": [{"name": "a"}]})),
         r#"spec.volumes[0]: wanted 1, found {"name":"a"}"#,
     );
-    check(set(json!({"volumes": [{}]})), set(json!({"volumes": [{}, {}]})), "spec.volumes: wanted [{}], found [{},{}]");
+    check(
+        set(json!({"volumes": [{}]})),
+        set(json!({"volumes": [{}, {}]})),
+        r#"spec.volumes: wanted ["name="], found ["name=","name="]"#,
+    );
     check(json!(1), json!({}), ": wanted 1, found {}");
 }
 
