@@ -2,6 +2,7 @@
 
 mod decide;
 pub mod guard;
+pub mod overwrite;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -176,7 +177,15 @@ async fn write(
         }
     }
     let params = PatchParams::apply(names::MANAGER).force();
-    match api.patch(&object.name, &params, &Patch::Apply(&object.manifest)).await {
+    let mut answer = api.patch(&object.name, &params, &Patch::Apply(&object.manifest)).await;
+    if let (Err(Error::Api(status)), Some(live)) = (&answer, live)
+        && status.code == 422
+        && live.annotation(names::HASH) == Some(&object.hash)
+    {
+        tracing::info!(namespace = target.namespace, database = target.database, object = title, "overwrite");
+        answer = overwrite::overwrite(&api, &object.manifest, live).await; // it was valid once: what was added to it is not
+    }
+    match answer {
         Ok(answer) => {
             let held = serde_json::to_value(answer).ok().and_then(|answer| target.caches.wrote(&object.kind, answer));
             if let (Some(before), Some(after)) = (live, held)
