@@ -3,6 +3,7 @@
 mod account;
 mod classes;
 mod controlplane;
+mod diff;
 mod drift;
 mod example;
 mod foreign;
