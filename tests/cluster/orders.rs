@@ -1,6 +1,7 @@
 //! Order of creation does not matter: each piece that is missing is named, and things go on by themselves when it arrives.
 
 use harness::dist;
+use harness::eventually::Eventually;
 use harness::world::private_world;
 use serde_json::Value;
 
@@ -97,12 +98,12 @@ async fn deleting_plugin_class_or_definition_prunes_nothing() {
 
     world.kubectl().run(["delete", "configmap/atomix-plugin-raft", "-n", "kube-system"]).await.unwrap();
     ns.until("database/db", "the missing plugin is named", named("NoPlugin")).await;
-    let plugin = world
-        .kubectl()
-        .run(["get", "storageplugin/raft", "-n", "kube-system", "-o", "jsonpath={.status.phase}"])
-        .await
-        .unwrap();
-    assert_eq!(plugin, "Removed");
+    ns.eventually("the plugin is said to be removed", || async {
+        let phase = ["get", "storageplugin/raft", "-n", "kube-system", "-o", "jsonpath={.status.phase}"];
+        let phase = world.kubectl().run(phase).await?;
+        Ok(if phase == "Removed" { Eventually::Now(()) } else { Eventually::NotYet(phase) })
+    })
+    .await;
     world.install("raft").await.unwrap();
     ns.until("database/db", "the plugin is back", |found| found.iter().any(|db| has(db, "Accepted", "True", ""))).await;
 

@@ -79,7 +79,7 @@ pub async fn run(
         tokio::spawn(catalog::follow_sources(client.clone(), ctx.options.namespace.clone(), sources_in)),
         tokio::spawn(desk.clone().hear(changes)),
         tokio::spawn(desk.clone().definitions()),
-        tokio::spawn(desk.clone().report(plugins_loaded.clone())),
+        tokio::spawn(desk.clone().report(ready.subscribe())),
         tokio::spawn(desk.clone().rewatch()),
     ];
     let plugins = tokio::spawn(desk.clone().plugins(Sandbox::new()?, sources, loaded));
@@ -202,12 +202,11 @@ impl Desk {
     }
 
     /// Keeps StoragePlugins true, at a quiet pace.
-    async fn report(self: Arc<Self>, mut loaded: watch::Receiver<bool>) {
+    async fn report(self: Arc<Self>, mut ready: watch::Receiver<bool>) {
         let ctx = &self.ctx;
         let reporter =
             Reporter { client: ctx.client.clone(), caches: ctx.caches.clone(), namespace: ctx.options.namespace.clone() };
-        let _ = ctx.databases.wait_until_ready().await;
-        let _ = loaded.wait_for(|loaded| *loaded).await;
+        let _ = ready.wait_for(|ready| *ready).await;
         loop {
             self.report.notified().await;
             tokio::time::sleep(limits::REPORT_PAUSE).await;
