@@ -83,11 +83,14 @@ impl Default for Files {
 pub fn up() -> Result<()> {
     let files = Files::new();
     fs::create_dir_all(&files.dir).with_context(|| format!("could not make {}", files.dir.display()))?;
+    let before = running(&files)?;
+    if before.is_none() {
+        free_ports()?; // said before anything is built
+    }
     assets::build()?;
     dist::build()?;
-    let wanted = digest(&paths::controller_program()?)?;
-    if let Some(running) = running(&files)? {
-        if running.controller == wanted {
+    if let Some(running) = before {
+        if running.controller == digest(&paths::controller_program()?)? {
             say("the cluster is up already");
             print_next(&files, &running);
             return Ok(());
@@ -95,8 +98,7 @@ pub fn up() -> Result<()> {
         say("the controller was built anew; the cluster starts again …");
         down()?;
     }
-    let grpc_port = port("ATOMIX_GRPC_PORT", GRPC_PORT, "the gRPC API")?;
-    let metrics_port = port("ATOMIX_METRICS_PORT", METRICS_PORT, "metrics and health")?;
+    let (grpc_port, metrics_port) = free_ports()?;
     say("starting Kubernetes and the controller …");
     start(&files, grpc_port, metrics_port)?;
     let running = running(&files)?.context("the cluster went down as soon as it was up")?;
@@ -228,6 +230,12 @@ fn is_locked(files: &Files) -> Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).with_context(|| format!("could not read {}", files.lock().display())),
     }
+}
+
+/// The ports for the gRPC API and for metrics.
+fn free_ports() -> Result<(u16, u16)> {
+    let grpc = port("ATOMIX_GRPC_PORT", GRPC_PORT, "the gRPC API")?;
+    Ok((grpc, port("ATOMIX_METRICS_PORT", METRICS_PORT, "metrics and health")?))
 }
 
 fn port(variable: &str, default: u16, what: &str) -> Result<u16> {
