@@ -194,6 +194,7 @@ impl Controller {
 impl Drop for Controller {
     fn drop(&mut self) {
         self.tokens.abort();
+        drop(self.process().take()); // before the control plane that it talks to
     }
 }
 
