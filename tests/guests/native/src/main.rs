@@ -1,0 +1,64 @@
+//! Plans as often as it is told to, as machine code of this machine but with the allocator of a plugin, and prints the nanoseconds
+//! that one plan took, then the manifests. Knows no sandbox.
+#![allow(unsafe_code)] // memory for the allocator
+
+use std::cell::UnsafeCell;
+use std::hint::black_box;
+use std::time::Instant;
+
+use atomix_sdk::memory::{Blocks, Ground};
+use atomix_sdk::{json, wire};
+
+#[global_allocator]
+static MEMORY: Blocks<Field> = Blocks::new(Field(UnsafeCell::new([0; FIELD_BYTES])));
+
+/// As much as a plugin may have.
+const FIELD_BYTES: usize = 128 << 20;
+
+struct Field(UnsafeCell<[u8; FIELD_BYTES]>);
+
+impl Ground for Field {
+    fn start(&self) -> usize {
+        self.0.get() as usize
+    }
+
+    fn reach(&self, end: usize) -> bool {
+        end <= self.start() + FIELD_BYTES
+    }
+}
+
+fn main() {
+    let rounds: u32 = std::env::args().nth(1).and_then(|rounds| rounds.parse().ok()).unwrap_or(1000);
+    let plan = |()| planner::plugin().plan(black_box(request())).unwrap_or_else(|refusal| panic!("{refusal:?}"));
+    (0..rounds / 10).for_each(|_| drop(black_box(plan(()))));
+    let start = Instant::now();
+    (0..rounds).for_each(|_| drop(black_box(plan(()))));
+    println!("{}", start.elapsed().as_nanos() / u128::from(rounds.max(1)));
+    plan(()).objects.iter().for_each(|object| println!("{}", object.manifest));
+}
+
+/// The example of three clusters, made for each plan: a component gets its request anew each time too.
+fn request() -> wire::Request {
+    let text = str::to_owned;
+    wire::Request {
+        database: wire::Database {
+            namespace: text("default"),
+            name: text("raft"),
+            partitions: 3,
+            partitions_per_cluster: 1,
+            labels: Vec::new(),
+            database_label: text("raft.default"),
+        },
+        class: wire::Class {
+            kind: text("RaftStorageClass"),
+            version: text("v1beta1"),
+            name: text("raft"),
+            spec: json!({"image": "atomix/raft-replica:latest", "imagePullPolicy": "IfNotPresent", "replicas": 3})
+                .to_string(),
+        },
+        partitions: (1..=3).map(|id| wire::Partition { id, cluster: id, service_name: format!("raft-{id}") }).collect(),
+        observed: Vec::new(),
+        cluster_domain: text("cluster.local"),
+        features: Vec::new(),
+    }
+}
