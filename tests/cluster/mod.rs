@@ -3,6 +3,7 @@
 mod account;
 mod classes;
 mod controlplane;
+mod conversion;
 mod diff;
 mod drift;
 mod example;
@@ -14,5 +15,6 @@ mod members;
 mod orders;
 mod plugins;
 mod quiet;
+mod resources;
 mod scale;
 mod tidy;

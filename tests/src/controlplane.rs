@@ -267,6 +267,7 @@ fn apiserver_flags(dir: &Path, etcd: u16, secure: u16) -> Result<Vec<String>> {
         format!("--tls-private-key-file={}", pki.join("apiserver.key").display()),
         format!("--client-ca-file={}", pki.join("ca.crt").display()),
         "--authorization-mode=Node,RBAC".into(),
+        "--allow-privileged=true".into(), // as most clusters: what refuses it is then the controller's policy
         "--enable-admission-plugins=NodeRestriction".into(), // beside the default ones
         format!("--service-account-key-file={}", pki.join("service-accounts.pub").display()),
         format!("--service-account-signing-key-file={}", pki.join("service-accounts.key").display()),
