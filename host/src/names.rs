@@ -55,7 +55,7 @@ mod tests {
         let (a, b) = (database_label(&"n".repeat(63), "a"), database_label(&"n".repeat(62), "a"));
         assert_eq!(a.len(), 63);
         assert_ne!(a, b);
-        assert_eq!(database_label("default", "raft"), "raft.default");
+        assert_eq!(database_label("default", "sample"), "sample.default");
     }
 
     #[test]

@@ -12,10 +12,10 @@ const NEW: &str = "cloud.atomix.io/v1beta3";
 
 #[test]
 fn the_old_example_becomes_three_partitions_in_three_clusters() {
-    let old = json!({"apiVersion": OLD, "kind": "Database", "metadata": {"name": "raft"}, "spec": {
-        "clusters": 3, "template": {"spec": {"partitions": 1, "storage": {"kind": "RaftStorageClass", "name": "raft"}}}}});
-    let new = json!({"apiVersion": NEW, "kind": "Database", "metadata": {"name": "raft"}, "spec": {
-        "partitions": 3, "partitionsPerCluster": 1, "storageClass": {"kind": "RaftStorageClass", "name": "raft"}}});
+    let old = json!({"apiVersion": OLD, "kind": "Database", "metadata": {"name": "sample"}, "spec": {
+        "clusters": 3, "template": {"spec": {"partitions": 1, "storage": {"kind": "SampleStorageClass", "name": "sample"}}}}});
+    let new = json!({"apiVersion": NEW, "kind": "Database", "metadata": {"name": "sample"}, "spec": {
+        "partitions": 3, "partitionsPerCluster": 1, "storageClass": {"kind": "SampleStorageClass", "name": "sample"}}});
     assert_eq!(convert(old.clone(), NEW), Ok(new.clone()));
     assert_eq!(convert(new, OLD), Ok(old));
 }
