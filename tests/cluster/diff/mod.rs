@@ -66,6 +66,7 @@ fn prove(prefix: &str, manifests: BoxedStrategy<Value>, cases: u32) {
     }
     let (taken, refused) = world.tally();
     println!("{prefix}: {taken} differences made, {refused} refused by the API server as immutable or invalid");
+    println!("{prefix}: {} could not be repaired by an apply, and were by overwriting", world.overwrites());
     assert!(taken > refused / 2 && taken > cases, "{taken} differences made, {refused} refused: too little was tried");
 }
 

@@ -27,13 +27,20 @@ pub struct World {
     namespace: String,
     born: Cell<usize>,
     tally: RefCell<(u32, u32)>,
+    overwrites: Cell<usize>,
 }
 
 impl World {
     /// Makes a namespace of its own, in which no pod comes to be: only objects are looked at.
     pub async fn new(name: &str) -> World {
         let client = world().await.plane.client().await.unwrap();
-        let world = World { client, namespace: format!("diff-{name}"), born: Cell::new(0), tally: RefCell::default() };
+        let world = World {
+            client,
+            namespace: format!("diff-{name}"),
+            born: Cell::new(0),
+            tally: RefCell::default(),
+            overwrites: Cell::new(0),
+        };
         let space = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": world.namespace}});
         let api: Api<DynamicObject> = Api::all_with(world.client.clone(), &resource(&space));
         api.patch(&world.namespace, &manager(), &Patch::Apply(&space)).await.unwrap();
@@ -51,6 +58,11 @@ impl World {
     /// How many alterations the API server took, and how many it refused.
     pub fn tally(&self) -> (u32, u32) {
         *self.tally.borrow()
+    }
+
+    /// How often an apply could not repair, and the object was overwritten.
+    pub fn overwrites(&self) -> usize {
+        self.overwrites.get()
     }
 
     /// The manifest with its hash, as it will be applied; a manifest without a name gets one.
@@ -87,6 +99,7 @@ impl World {
                     if status.code == 422 && live.as_ref().is_some_and(|live| live.annotation(HASH) == hash) =>
                 {
                     let live = live.ok_or("no live object")?;
+                    self.overwrites.set(self.overwrites.get() + 1);
                     overwrite(&api, desired, &live).await
                 }
                 written => written,
