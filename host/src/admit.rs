@@ -292,6 +292,7 @@ impl Stamp {
     }
 
     fn stamped(&self, kind: Kind, mut manifest: Value) -> Stamped {
+        drop_nulls(&mut manifest); // null says absent, and in the key of a list item the API server refuses it
         let once = kind.group.is_empty() && kind.plural == "persistentvolumeclaims";
         let template =
             template_pointer(&kind.group, &kind.kind).and_then(|pointer| manifest.pointer(pointer)).map(names::hash_json);
@@ -324,6 +325,17 @@ impl Stamp {
             annotations.insert(names::HASH.to_owned(), json!(hash));
         }
         Stamped { kind, name, manifest, hash, template, once }
+    }
+}
+
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
     }
 }
 
@@ -461,6 +473,12 @@ mod tests {
         let admitted = check(json!({}), given.clone()).unwrap();
         assert_eq!(admitted.objects[1].manifest["spec"], given["spec"]);
         assert!(admitted.objects[1].template.is_some());
+    }
+
+    #[test]
+    fn null_is_absent() {
+        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": [{"port": 1, "protocol": null}]}});
+        assert_eq!(check(json!({}), service).unwrap().objects[1].manifest["spec"], json!({"ports": [{"port": 1}]}));
     }
 
     #[test]

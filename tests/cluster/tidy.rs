@@ -398,7 +398,8 @@ fn is_named(line: &str, word: &str) -> bool {
     let starts = line.match_indices(word).map(|(start, _)| start);
     let whole = |start: &usize| {
         let is_part = |at: usize| bytes.get(at).is_some_and(|c| c.is_ascii_alphanumeric() || *c == b'_');
-        !(*start > 0 && is_part(start - 1)) && !is_part(start + word.len())
+        let begins = *start == 0 || !is_part(start - 1);
+        begins && !is_part(start + word.len())
     };
     starts.filter(whole).any(|start| {
         let (before, after) = (line[..start].trim_end(), &line[start + word.len()..]);

@@ -37,8 +37,8 @@ pub struct Applied {
 #[derive(Debug, Default)]
 pub struct Memory {
     quiet: BTreeMap<(Kind, String), Quiet>,
-    /// Manifests that the API called invalid, by hash, with its words: they are not sent again.
-    invalid: BTreeMap<(Kind, String), (String, String)>,
+    /// Manifests that the API called invalid, by hash and by the version of what they met, with its words: not sent again.
+    invalid: BTreeMap<(Kind, String), ((String, u64), String)>,
 }
 
 /// Whose objects are written, and how.
@@ -165,8 +165,8 @@ async fn write(
             tracing::info!(namespace = target.namespace, database = target.database, object = title, why, "apply")
         }
     }
-    if let Some((hash, words)) = memory.invalid.get(&place).filter(|(hash, _)| *hash == object.hash) {
-        tracing::debug!(hash, "not sent again");
+    let found = live.map_or(0, |live| live.version);
+    if let Some((_, words)) = memory.invalid.get(&place).filter(|(tried, _)| *tried == (object.hash.clone(), found)) {
         return Err(Fault::user("Invalid", words.clone()));
     }
     let api = api(target.client, &object.kind, Some(target.namespace));
@@ -203,7 +203,7 @@ async fn write(
         Err(error) => {
             let fault = fault("apply", &title, &error);
             if let Fault::User { message, .. } = &fault {
-                memory.invalid.insert(place, (object.hash.clone(), message.clone()));
+                memory.invalid.insert(place, ((object.hash.clone(), found), message.clone()));
             }
             Err(fault)
         }

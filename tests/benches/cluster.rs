@@ -1,0 +1,91 @@
+//! What the controller costs the API server and the machine: requests until a database is Ready against the objects that it
+//! creates, and resident memory with no database and with a hundred.
+
+use anyhow::{Context, Result, ensure};
+use harness::audit::table;
+use harness::controller::{Options, USER};
+use harness::world::{Namespace, private_world_with};
+use harness::{dist, paths};
+use serde_json::{Value, json};
+
+/// Requests for each object created, and those that come on top for the database as a whole.
+const RATIO_MAX: f64 = 1.4;
+const REQUESTS_ON_TOP: f64 = 6.0;
+const PARTITIONS: usize = 10;
+const DATABASES: usize = 100;
+
+fn main() -> Result<()> {
+    dist::build_unless_prebuilt()?;
+    let program = dist::build_release()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(measure(program))
+}
+
+async fn measure(program: std::path::PathBuf) -> Result<()> {
+    let world = private_world_with("bench", Options { program: Some(program), ..Options::default() }).await;
+    for plugin in ["raft", "cache"] {
+        world.install(plugin).await?;
+    }
+    let ns = world.namespace("bench").await;
+    ns.create(
+        "apiVersion: storage.cloud.atomix.io/v1beta1\nkind: RaftStorageClass\nmetadata: {name: raft}\nspec: {replicas: 3}\n",
+    )
+    .await;
+    let memory_before = resident_mib(&world.controller)?;
+
+    let mark = world.mark().await;
+    ns.create(&database("wide", PARTITIONS)).await;
+    ns.wait("database/wide", "Ready").await;
+    let requests = world.requests_since(mark).await;
+    let ours: Vec<_> = requests.iter().filter(|request| request.user == USER && request.verb != "watch").cloned().collect();
+    let objects = objects(&ns).await;
+    let most = RATIO_MAX * objects as f64 + REQUESTS_ON_TOP;
+    ns.kubectl(["delete", "database/wide", "--cascade=foreground"]).await;
+
+    let many: String = (0..DATABASES).map(|i| database(&format!("db-{i}"), 1)).collect();
+    ns.create(&many).await;
+    let ready = |db: &Value| db["status"]["phase"] == "Ready";
+    ns.until("databases", "all databases are Ready", |found| found.len() == DATABASES && found.iter().all(ready)).await;
+    let memory_after = resident_mib(&world.controller)?;
+
+    println!("a database of {PARTITIONS} partitions, a cluster of three each");
+    println!("  objects created          {objects:>8}");
+    println!("  requests until Ready     {:>8}   (at most {most:.0})", ours.len());
+    println!("resident memory            {memory_before:>8.1}   MiB without databases");
+    println!("                           {memory_after:>8.1}   MiB with {DATABASES} databases of one partition");
+    let report = json!({
+        "objects": objects, "requests": ours.len(), "requestsMax": most, "residentMib": memory_before,
+        "residentMibWithHundredDatabases": memory_after,
+    });
+    let folder = paths::state().join("bench");
+    std::fs::create_dir_all(&folder)?;
+    std::fs::write(folder.join("cluster.json"), format!("{report:#}\n"))?;
+    ensure!(ours.len() as f64 <= most, "too many requests:\n{}", table(&ours));
+    Ok(())
+}
+
+fn database(name: &str, partitions: usize) -> String {
+    format!(
+        "---\napiVersion: cloud.atomix.io/v1beta3\nkind: Database\nmetadata: {{name: {name}}}\nspec:\n  partitions: {partitions}\n  partitionsPerCluster: 1\n  storageClass: {{kind: RaftStorageClass, name: raft}}\n"
+    )
+}
+
+/// Objects that the controller made: all kinds, by their owner.
+async fn objects(ns: &Namespace<'_>) -> usize {
+    let mut made = 0;
+    for kind in ["partitions", "statefulsets", "services", "configmaps", "poddisruptionbudgets"] {
+        let owned = |object: &&Value| object["metadata"]["ownerReferences"][0]["kind"] == "Database";
+        made += ns.get(kind).await.iter().filter(owned).count();
+    }
+    made
+}
+
+/// Resident memory of the controller's process.
+fn resident_mib(controller: &harness::controller::Controller) -> Result<f64> {
+    let pid = controller.pid().context("the controller runs")?;
+    let status =
+        std::fs::read_to_string(format!("/proc/{pid}/status")).context("resident memory is read from /proc, so on Linux")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("/proc names VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib / 1024.0)
+}
