@@ -1,6 +1,7 @@
 //! The controller as a process of this machine, under its own ServiceAccount and nothing more. Knows no database.
 
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
