@@ -88,12 +88,15 @@ async fn what_cannot_be_is_refused_in_a_sentence() {
     }
 }
 
-/// The uid of a database that is none of the others here.
-const OURS: &str = "11111111-1111-1111-1111-111111111111";
-const EARLIER: &str = "22222222-2222-2222-2222-222222222222";
-
-fn owner(uid: &str) -> Value {
-    json!([{"apiVersion": "cloud.atomix.io/v1beta3", "kind": "Database", "name": "db", "uid": uid}])
+/// References to a database as the one owner. It is there, since the garbage collector removes what nobody owns; and its kind of
+/// class is nobody's, so that the controller makes nothing of it.
+async fn owner(ns: &Namespace<'_>, name: &str) -> Value {
+    ns.create(&format!(
+        "apiVersion: cloud.atomix.io/v1beta3\nkind: Database\nmetadata: {{name: {name}}}\nspec: {{storageClass: {{kind: Nobodys, name: a}}}}\n"
+    ))
+    .await;
+    let uid = &ns.one(&format!("database/{name}")).await["metadata"]["uid"];
+    json!([{"apiVersion": "cloud.atomix.io/v1beta3", "kind": "Database", "name": name, "uid": uid}])
 }
 
 /// Applies as the controller would. The account's rights come from the plugins that the shared world has.
@@ -120,10 +123,11 @@ async fn as_controller(ns: &Namespace<'_>, group: &str, version: &str, kind: &st
 #[tokio::test]
 async fn the_controllers_account_may_change_only_what_a_database_owns() {
     let ns = world().await.namespace("policy").await;
-    let map = |name: &str, owners: Option<&str>, value: &str| {
+    let (ours, earlier) = (owner(&ns, "ours").await, owner(&ns, "earlier").await);
+    let map = |name: &str, owners: Option<&Value>, value: &str| {
         let mut map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"a": value}});
-        if let Some(uid) = owners {
-            map["metadata"]["ownerReferences"] = owner(uid);
+        if let Some(owners) = owners {
+            map["metadata"]["ownerReferences"] = owners.clone();
         }
         map
     };
@@ -133,7 +137,7 @@ async fn the_controllers_account_may_change_only_what_a_database_owns() {
     };
     ns.create(&map("foreign", None, "mine").to_string()).await;
     refused(
-        apply_as_controller(&ns, &map("foreign", Some(OURS), "taken")).await,
+        apply_as_controller(&ns, &map("foreign", Some(&ours), "taken")).await,
         "NameTaken: ConfigMap policy/foreign is there already and belongs to no Database",
     );
     refused(
@@ -142,14 +146,14 @@ async fn the_controllers_account_may_change_only_what_a_database_owns() {
     );
     assert_eq!(ns.one("configmap/foreign").await["data"]["a"], "mine");
 
-    apply_as_controller(&ns, &map("earlier", Some(EARLIER), "1")).await.unwrap();
+    apply_as_controller(&ns, &map("earlier", Some(&earlier), "1")).await.unwrap();
     refused(
-        apply_as_controller(&ns, &map("earlier", Some(OURS), "2")).await,
+        apply_as_controller(&ns, &map("earlier", Some(&ours), "2")).await,
         "NameTaken: ConfigMap policy/earlier belongs to another Database, or an older one of the same name",
     );
     let stateful = |template: Value| {
         json!({"apiVersion": "apps/v1", "kind": "StatefulSet",
-            "metadata": {"name": "set", "ownerReferences": owner(OURS)},
+            "metadata": {"name": "set", "ownerReferences": ours},
             "spec": {"serviceName": "set", "replicas": 0, "selector": {"matchLabels": {"a": "b"}},
                 "template": {"metadata": {"labels": {"a": "b"}}, "spec": template}}})
     };
@@ -203,7 +207,7 @@ rules: [{apiGroups: ['', rbac.authorization.k8s.io], resources: [secrets, rolebi
     )
     .await;
     ns.kubectl(["create", "rolebinding", "mistake", "--role=mistake", &format!("--user={USER}")]).await;
-    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "ownerReferences": owner(OURS)}});
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "ownerReferences": owner(&ns, "ours").await}});
     ns.eventually("the right is there and the policy refuses all the same", || async {
         let refusal = apply_as_controller(&ns, &secret).await.expect_err("no Secret may be made");
         let wanted = refusal.contains("KindRefused: Secret mistake/s: the controller may not write secrets");
