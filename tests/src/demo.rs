@@ -60,8 +60,8 @@ const STEPS: &[Step] = &[
     Step { say: "", run: "kubectl get partitions,statefulsets", expect: &["raft-4", "raft-5"] },
     Step {
         say: "The same database in the older version of the API.",
-        run: "kubectl get database.v1beta2.cloud.atomix.io/raft -o yaml",
-        expect: &["apiVersion: cloud.atomix.io/v1beta2", "clusters: 5", "partitions: 1"],
+        run: "kubectl get database.v1beta2.cloud.atomix.io/raft -o jsonpath={.spec}",
+        expect: &[r#""clusters":5"#, r#""partitions":1"#],
     },
     Step { say: "What is deleted by mistake comes back.", run: "kubectl delete service/raft-2", expect: &["deleted"] },
     Step { say: "", run: "kubectl wait --for=create service/raft-2 --timeout=30s", expect: &["condition met"] },

@@ -87,7 +87,8 @@ async fn write(
             type_: if event.warning { EventType::Warning } else { EventType::Normal },
             reason: event.reason,
             note: Some(event.note),
-            action: "Reconcile".to_owned(),
+            // Of one generation, events of one reason are a series; of the next they are news.
+            action: format!("ReconcileGeneration{}", database.metadata.generation.unwrap_or_default()),
             secondary: None,
         };
         if let Err(error) = ctx.events.publish(&event, &database.object_ref(&())).await {
