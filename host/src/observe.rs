@@ -1,5 +1,7 @@
 //! What a plan may depend on, distilled from the caches and sorted. Knows no plugin's inside and no client.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use crate::cache::{Caches, Kind, Live, State};
@@ -45,7 +47,7 @@ pub fn request(
         database: DatabaseSeen {
             partitions,
             partitions_per_cluster: per_cluster,
-            labels: database.metadata.labels.clone().unwrap_or_default().into_iter().collect(),
+            labels: pod_labels(database).into_iter().collect(),
             database_label: label,
             namespace,
             name: name.clone(),
@@ -150,6 +152,12 @@ pub fn class(database: &Database, kind: &ClassKind, caches: &Caches) -> Result<C
         version: wanted.version.clone().or_else(|| kind.versions.first().cloned()).unwrap_or_default(),
         live,
     })
+}
+
+/// Labels of the database when it was first planned: decided once, since another label in a pod template restarts pods.
+pub fn pod_labels(database: &Database) -> BTreeMap<String, String> {
+    let decided = database.status.as_ref().and_then(|status| status.pod_labels.clone());
+    decided.or_else(|| database.metadata.labels.clone()).unwrap_or_default()
 }
 
 /// How many partitions share a cluster: decided once, by the database, else by its class, else all of them share one.

@@ -1,5 +1,6 @@
 //! Outcome → conditions, events, and when to look again. Pure: knows no client and no clock; time is an argument.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -22,6 +23,8 @@ pub struct Outcome {
     pub partitions: i32,
     /// Partitions that share a cluster, once decided.
     pub per_cluster: Option<i32>,
+    /// Labels that the pods have, once decided.
+    pub pod_labels: Option<BTreeMap<String, String>>,
     /// The class, once found.
     pub class: Option<ClassInUse>,
     /// Whether the class was found in another namespace than the reference names.
@@ -90,6 +93,7 @@ pub fn database(before: &DatabaseStatus, outcome: &Outcome, now: Timestamp) -> D
         clusters,
         ready_clusters,
         partitions_per_cluster: per_cluster,
+        pod_labels: outcome.pod_labels.clone().or_else(|| before.pod_labels.clone()),
         storage_class: outcome.class.clone().or_else(|| before.storage_class.clone()),
         plugin: outcome.plugin.clone().or_else(|| before.plugin.clone()),
         plan: outcome.plan.clone().or_else(|| before.plan.clone()),

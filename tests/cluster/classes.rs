@@ -1,8 +1,8 @@
 //! Classes: edits reach the right databases and only those; kinds that nobody serves; a hundred databases at once.
 
 use harness::audit::table;
-use harness::controller::USER;
-use harness::world::world;
+use harness::controller::{Options, USER};
+use harness::world::{private_world_with, world};
 
 use super::example::{condition, has};
 
@@ -102,4 +102,39 @@ async fn two_plugins_two_classes_and_a_hundred_databases_at_once() {
     assert_eq!(ns.get("partitions").await.len(), 100);
     ns.kubectl(["delete", "databases", "--all"]).await;
     ns.until("partitions,statefulsets,services", "all that was theirs is gone", |found| found.is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_label_on_a_database_reaches_its_objects_and_restarts_nothing() {
+    let ns = world().await.namespace("labels").await;
+    let labelled = database("db", "RaftStorageClass", "raft").replace("{name: db}", "{name: db, labels: {team: blue}}");
+    ns.create(&[class("raft"), labelled].concat()).await;
+    ns.wait("database/db", "Ready").await;
+    let before = (ns.one("pod/db-1-0").await, ns.one("statefulset/db-1").await);
+    assert_eq!(before.0["metadata"]["labels"]["team"], "blue", "pods have the labels that the database started with");
+    ns.kubectl(["label", "database/db", "team=red", "--overwrite"]).await;
+    for object in ["statefulset/db-1", "service/db-1", "configmap/db-1", "partition/db-1"] {
+        ns.until(object, "it has the new label", |found| found.iter().any(|it| it["metadata"]["labels"]["team"] == "red"))
+            .await;
+    }
+    let after = (ns.one("pod/db-1-0").await, ns.one("statefulset/db-1").await);
+    assert_eq!(after.0["metadata"]["uid"], before.0["metadata"]["uid"]);
+    assert_eq!(after.1["metadata"]["generation"], before.1["metadata"]["generation"]);
+    let database = ns.one("database/db").await;
+    assert!(has(&database, "Accepted", "True", "") && has(&database, "Ready", "True", ""), "{database}");
+}
+
+#[tokio::test]
+async fn a_controller_bound_to_one_namespace_serves_that_and_no_other() {
+    let env = [("CONTROLLER_SCOPE", "namespace"), ("POD_NAMESPACE", "inside")];
+    let env = env.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+    let world = private_world_with("scope", Options { env, ..Options::default() }).await;
+    world.install("raft").await.unwrap();
+    let (inside, outside) = (world.namespace("inside").await, world.namespace("outside").await);
+    for ns in [&outside, &inside] {
+        ns.create(&[class("raft"), database("db", "RaftStorageClass", "raft")].concat()).await;
+    }
+    inside.wait("database/db", "Ready").await;
+    assert!(outside.one("database/db").await["status"].is_null());
+    assert!(outside.get("partitions").await.is_empty());
 }

@@ -33,8 +33,6 @@ pub struct Watches {
     client: Client,
     caches: Arc<Caches>,
     changes: mpsc::Sender<Change>,
-    /// Only this namespace, if the controller is bound to one.
-    namespace: Option<String>,
     running: Mutex<BTreeMap<Kind, Running>>,
 }
 
@@ -52,28 +50,28 @@ pub struct Wanted {
     pub trim: Trim,
     /// Label selector; empty for all objects.
     pub selector: &'static str,
-    /// The one namespace to watch; all that the controller may see without it.
+    /// The one namespace to watch; all of them without it.
     pub namespace: Option<String>,
     /// The one object to watch.
     pub name: Option<String>,
 }
 
 impl Wanted {
-    /// All objects that carry a database's label.
-    pub fn of_databases(trim: Trim) -> Wanted {
-        Wanted { trim, selector: crate::names::SELECTOR, namespace: None, name: None }
+    /// All objects that carry a database's label, in one namespace or in all.
+    pub fn of_databases(trim: Trim, namespace: Option<String>) -> Wanted {
+        Wanted { trim, selector: crate::names::SELECTOR, namespace, name: None }
     }
 
-    /// All objects.
-    pub fn all(trim: Trim) -> Wanted {
-        Wanted { trim, selector: "", namespace: None, name: None }
+    /// All objects, in one namespace or in all.
+    pub fn all(trim: Trim, namespace: Option<String>) -> Wanted {
+        Wanted { trim, selector: "", namespace, name: None }
     }
 }
 
 impl Watches {
     /// No watch yet. Changes are sent to `changes`; when its reader is slow, the watches wait.
-    pub fn new(client: Client, caches: Arc<Caches>, changes: mpsc::Sender<Change>, namespace: Option<String>) -> Watches {
-        Watches { client, caches, changes, namespace, running: Mutex::default() }
+    pub fn new(client: Client, caches: Arc<Caches>, changes: mpsc::Sender<Change>) -> Watches {
+        Watches { client, caches, changes, running: Mutex::default() }
     }
 
     /// Makes the running watches those wanted: starts what is missing, ends what nobody wants, starts anew what must keep more.
@@ -105,7 +103,7 @@ impl Watches {
     fn start(&self, kind: Kind, wanted: Wanted) -> Running {
         self.caches.lock().insert(kind.clone(), Store::new(wanted.trim.clone()));
         let defined = Arc::new(Notify::new());
-        let api = api(&self.client, &kind, wanted.namespace.as_deref().or(self.namespace.as_deref()));
+        let api = api(&self.client, &kind, wanted.namespace.as_deref());
         let follow =
             Follow { api, caches: self.caches.clone(), changes: self.changes.clone(), defined: defined.clone(), kind };
         let task = tokio::spawn(follow.run(wanted.clone()));

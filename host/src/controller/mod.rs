@@ -108,6 +108,7 @@ fn observe(
     }
     let per_cluster = observe::partitions_per_cluster(database, class);
     outcome.per_cluster = i32::try_from(per_cluster).ok();
+    outcome.pod_labels = Some(observe::pod_labels(database));
     observe::observe(database, class, per_cluster, plugin.revision.descriptor(), &ctx.caches, &ctx.options.cluster_domain)
 }
 

@@ -13,6 +13,7 @@ use crate::admit::partition_kind;
 use crate::cache::{Kind, Live, api};
 use crate::crd::{Database, DatabaseStatus, PartitionStatus};
 use crate::fault::Fault;
+use crate::limits;
 use crate::names;
 use crate::status::{self, Outcome};
 use crate::wit::Note;
@@ -39,7 +40,7 @@ pub(super) async fn report(database: &Database, ctx: &Context, memory: &mut Memo
             again = sooner(again, pause - waited);
         } else if let Err(error) = write(database, ctx, memory, &before, after.clone(), &outcome.notes).await {
             tracing::debug!(%error, database = database.name_any(), "status not written; trying again");
-            again = sooner(again, crate::limits::RETRY_AFTER_MIN);
+            again = sooner(again, limits::RETRY_AFTER_MIN);
         }
     }
     let grace = outcome.states.as_deref().and_then(|states| status::grace_left(&after, states, now));
@@ -57,7 +58,8 @@ pub(super) async fn record(
     let same = before.plan == outcome.plan
         && before.kinds == outcome.kinds
         && before.storage_class == outcome.class
-        && before.partitions_per_cluster == outcome.per_cluster;
+        && before.partitions_per_cluster == outcome.per_cluster
+        && before.pod_labels == outcome.pod_labels;
     if same {
         return Ok(());
     }
@@ -78,6 +80,9 @@ async fn write(
     after: DatabaseStatus,
     notes: &[Note],
 ) -> kube::Result<()> {
+    if let Some(early) = memory.status_written.and_then(|written| limits::STATUS_PAUSE.checked_sub(written.elapsed())) {
+        tokio::time::sleep(early).await; // an edit right after another: its record may not be skipped, but may wait
+    }
     let namespace = database.namespace().unwrap_or_default();
     let answer =
         patch_status(ctx, &database_kind(), &namespace, &database.name_any(), database.uid(), &json!(after)).await?;
@@ -134,7 +139,7 @@ async fn partitions(
             }
             Err(error) => {
                 tracing::debug!(%error, partition, "status not written; trying again");
-                again = sooner(again, crate::limits::RETRY_AFTER_MIN);
+                again = sooner(again, limits::RETRY_AFTER_MIN);
             }
         }
     }

@@ -55,7 +55,7 @@ pub async fn run(
     let caches = Arc::new(Caches::default());
     let (changes_in, changes) = mpsc::channel(limits::CHANGES_WAITING);
     let (wake, mut woken) = mpsc::channel::<DatabaseRef>(limits::CHANGES_WAITING);
-    let watches = Arc::new(Watches::new(client.clone(), caches.clone(), changes_in, options.scope.clone()));
+    let watches = Arc::new(Watches::new(client.clone(), caches.clone(), changes_in));
     let writer = reflector::store::Writer::new(resource());
     let store = writer.as_reader();
     let reporter = EventReporter { controller: names::MANAGER.to_owned(), instance: std::env::var("POD_NAME").ok() };
@@ -253,6 +253,7 @@ impl Desk {
                         Some(ObjectRef::from_obj_with(&object, resource()))
                     }
                     Ok(Event::Delete(object)) => {
+                        desk.forget(&object);
                         desk.ctx.memories.forget(&object.uid().unwrap_or_default());
                         desk.report.notify_one();
                         None
@@ -279,35 +280,43 @@ impl Desk {
         }
     }
 
+    fn forget(&self, object: &DynamicObject) {
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let mut labels = self.ctx.labels.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        labels.remove(&Key::new(&namespace, names::database_label(&namespace, &name)));
+        labels.remove(&Key::new(&namespace, &name));
+    }
+
     /// Makes the watches those that plugins and databases need.
     fn want(&self) {
         let ctx = &self.ctx;
         let mut wanted: BTreeMap<Kind, Wanted> = BTreeMap::new();
-        let own = |mut wanted: Wanted| {
-            wanted.namespace = Some(ctx.options.namespace.clone());
-            wanted
-        };
-        wanted.insert(partition_kind(), Wanted::of_databases(Trim::whole(["/status".to_owned()])));
-        wanted.insert(Reporter::kind(), own(Wanted::all(Trim::whole(["/status".to_owned()]))));
-        wanted.insert(catalog::role_kind(), Wanted { selector: catalog::ROLE_SELECTOR, ..Wanted::all(Trim::whole([])) });
+        let scope = || ctx.options.scope.clone();
+        let own = Some(ctx.options.namespace.clone());
+        let status = || Trim::whole(["/status".to_owned()]);
+        wanted.insert(partition_kind(), Wanted::of_databases(status(), scope()));
+        wanted.insert(Reporter::kind(), Wanted::all(status(), own));
+        wanted
+            .insert(catalog::role_kind(), Wanted { selector: catalog::ROLE_SELECTOR, ..Wanted::all(Trim::whole([]), None) });
         for kind in guard::kinds() {
-            wanted.insert(kind, Wanted { name: Some(names::MANAGER.to_owned()), ..Wanted::all(Trim::whole([])) });
+            wanted.insert(kind, Wanted { name: Some(names::MANAGER.to_owned()), ..Wanted::all(Trim::whole([]), None) });
         }
         for object in ctx.databases.state() {
             for kind in kinds_written(&object) {
-                wanted.entry(kind).or_insert_with(|| Wanted::of_databases(Trim::whole([])));
+                wanted.entry(kind).or_insert_with(|| Wanted::of_databases(Trim::whole([]), scope()));
             }
         }
         for plugin in ctx.catalog.all() {
             let descriptor = plugin.revision.descriptor();
             for kind in &descriptor.class_kinds {
-                wanted.insert(observe::class_kind(kind), Wanted::all(Trim::whole([])));
+                wanted.insert(observe::class_kind(kind), Wanted::all(Trim::whole([]), scope()));
             }
             for (kind, whole) in
                 descriptor.emits.iter().map(|k| (k, true)).chain(descriptor.watches.iter().map(|k| (k, false)))
             {
                 let trim = Trim { whole, reads: kind.reads.iter().cloned().collect() };
-                let entry = wanted.entry(observe::kind(kind)).or_insert_with(|| Wanted::of_databases(Trim::default()));
+                let entry =
+                    wanted.entry(observe::kind(kind)).or_insert_with(|| Wanted::of_databases(Trim::default(), scope()));
                 entry.trim.merge(&trim);
             }
         }

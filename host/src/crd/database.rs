@@ -106,6 +106,10 @@ pub struct DatabaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions_per_cluster: Option<i32>,
 
+    /// Labels of the database when it was first planned. Its pods keep them, so that another label restarts nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_labels: Option<std::collections::BTreeMap<String, String>>,
+
     /// The class object in use.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage_class: Option<ClassInUse>,

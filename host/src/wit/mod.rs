@@ -112,7 +112,7 @@ pub struct DatabaseSeen {
     pub partitions: u32,
     /// Partitions that share a cluster.
     pub partitions_per_cluster: u32,
-    /// Labels, sorted by key.
+    /// Labels when it was first planned, sorted by key.
     #[serde(default)]
     pub labels: Vec<(String, String)>,
     /// Value of the label `database` on every object.
