@@ -61,6 +61,12 @@ async fn replaced_bytes_take_over_and_where_plans_are_the_same_nothing_is_writte
         p["status"]["databases"] == 1 && p["status"]["classes"] == 1
     })
     .await;
+    ns.eventually("metrics count the plugin and the database by phase", || async {
+        let text = world.controller.metrics().await?;
+        let counted = ["atomix_plugins{phase=\"serving\"} 1", "atomix_databases{phase=\"ready\"} 1"];
+        Ok(Eventually::when(counted.iter().all(|line| text.contains(line)), || text))
+    })
+    .await;
     let mark = world.mark().await;
     replace(&world, &same_with_another_digest()).await;
     let after = plugin(&world, &ns, "the new bytes serve", |p| p["status"]["digest"] != before["status"]["digest"]).await;

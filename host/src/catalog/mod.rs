@@ -67,6 +67,11 @@ impl Catalog {
         entries.values().filter_map(|entry| entry.serving.clone()).collect()
     }
 
+    /// What became of each plugin, in a word: the phase of its StoragePlugin.
+    pub fn phases(&self) -> Vec<&'static str> {
+        self.entries().values().map(report::phase).collect()
+    }
+
     /// Why the newest bytes of a plugin do not serve, if they don't.
     pub fn refusal(&self, plugin: &str) -> Option<String> {
         let entries = self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner());

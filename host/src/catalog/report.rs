@@ -99,6 +99,16 @@ impl Reporter {
     }
 }
 
+/// What became of a plugin, in a word.
+pub(super) fn phase(entry: &Entry) -> &'static str {
+    match (&entry.serving, &entry.refused) {
+        _ if entry.sources.is_empty() => "Removed",
+        (_, Some(_)) => "Refused",
+        (Some(_), None) => "Serving",
+        (None, None) => "Loading",
+    }
+}
+
 fn status(
     entry: &Entry,
     kinds: Vec<String>,
@@ -107,12 +117,7 @@ fn status(
     now: Timestamp,
 ) -> StoragePluginStatus {
     let (serving, refused) = (entry.serving.as_ref(), entry.refused.as_ref());
-    let phase = match (serving, refused) {
-        _ if entry.sources.is_empty() => "Removed",
-        (_, Some(_)) => "Refused",
-        (Some(_), None) => "Serving",
-        (None, None) => "Loading",
-    };
+    let phase = phase(entry);
     let digest = serving.map(|plugin| plugin.revision.digest().to_owned());
     let since = match serving {
         Some(_) if digest == before.digest && before.since.is_some() => before.since.clone(),

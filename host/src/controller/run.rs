@@ -24,7 +24,7 @@ use crate::cache::{Caches, Change, Key, Kind, Live, State, Trim, Wanted, Watches
 use crate::catalog::{self, Catalog, Counts, Grants, Reporter, SourceEvent};
 use crate::crd::DatabaseSpec;
 use crate::sandbox::Sandbox;
-use crate::telemetry::Metrics;
+use crate::telemetry::{DatabasePhase, Metrics, PluginPhase};
 use crate::{limits, names, observe};
 
 /// How the controller is set up.
@@ -175,7 +175,12 @@ impl Desk {
                 let settled = tokio::task::spawn_blocking(move || catalog.settle(&sandbox, &name, sources, grants)).await;
                 changed.extend(settled.unwrap_or_default());
             }
-            known.retain(|_, sources| !sources.is_empty());
+            known.retain(|name, sources| {
+                if sources.is_empty() {
+                    self.ctx.metrics.forget_plugin(name);
+                }
+                !sources.is_empty()
+            });
             self.want();
             if !changed.is_empty() {
                 let catalog = self.ctx.catalog.clone();
@@ -213,6 +218,7 @@ impl Desk {
             if ctx.caches.state(&Reporter::kind()) != State::Synced {
                 continue; // its end of listing notifies
             }
+            self.gauge();
             let kinds: Vec<_> =
                 ctx.databases.state().iter().filter_map(|object| spec(object)).map(|spec| spec.storage_class.kind).collect();
             let counts = |_: &str, of: &[String]| Counts {
@@ -224,6 +230,20 @@ impl Desk {
                 tokio::time::sleep(limits::RETRY_AFTER_MIN).await;
                 self.report.notify_one();
             }
+        }
+    }
+
+    /// Counts plugins and databases by phase.
+    fn gauge(&self) {
+        let plugins = self.ctx.catalog.phases();
+        for (phase, word) in
+            [(PluginPhase::Serving, "Serving"), (PluginPhase::Refused, "Refused"), (PluginPhase::Removed, "Removed")]
+        {
+            self.ctx.metrics.plugins(phase, plugins.iter().filter(|it| **it == word).count());
+        }
+        let databases: Vec<_> = self.ctx.databases.state().iter().map(|object| database_phase(object)).collect();
+        for phase in DatabasePhase::ALL {
+            self.ctx.metrics.databases(phase, databases.iter().filter(|it| **it == phase).count());
         }
     }
 
@@ -250,6 +270,7 @@ impl Desk {
                 match event {
                     Ok(Event::Apply(object) | Event::InitApply(object)) => {
                         desk.know(&object);
+                        desk.report.notify_one();
                         Some(ObjectRef::from_obj_with(&object, resource()))
                     }
                     Ok(Event::Delete(object)) => {
@@ -273,11 +294,8 @@ impl Desk {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         let mut labels = self.ctx.labels.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let label = names::database_label(&namespace, &name);
-        let new = labels.insert(Key::new(&namespace, label), name.clone()).is_none();
+        labels.insert(Key::new(&namespace, label), name.clone());
         labels.insert(Key::new(&namespace, &name), name);
-        if new {
-            self.report.notify_one();
-        }
     }
 
     fn forget(&self, object: &DynamicObject) {
@@ -373,6 +391,15 @@ impl Desk {
                 let _ = self.wake.send(ObjectRef::from_obj_with(&*object, resource())).await;
             }
         }
+    }
+}
+
+fn database_phase(object: &DynamicObject) -> DatabasePhase {
+    match object.data.pointer("/status/phase").and_then(serde_json::Value::as_str) {
+        Some("Ready" | "ChangeNotTaken") => DatabasePhase::Ready,
+        Some("Degraded") => DatabasePhase::Degraded,
+        None | Some("Progressing") => DatabasePhase::Progressing,
+        Some(_) => DatabasePhase::Blocked,
     }
 }
 

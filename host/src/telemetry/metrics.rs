@@ -184,8 +184,6 @@ words! {
         Serving = "serving",
         /// Its newest bytes were refused.
         Refused = "refused",
-        /// Its newest bytes wait for acceptance.
-        Held = "held",
         /// Its bytes are gone; what runs is left alone.
         Removed = "removed",
     }
@@ -253,7 +251,7 @@ mod tests {
             "atomix_plan_seconds_count 1",
             r#"atomix_writes_total{kind="ConfigMap",result="changed"} 1"#,
             r#"atomix_plugins{phase="serving"} 2"#,
-            r#"atomix_plugins{phase="held"} 0"#,
+            r#"atomix_plugins{phase="refused"} 0"#,
             r#"atomix_databases{phase="blocked"} 3"#,
             "# EOF",
         ] {

@@ -1,9 +1,11 @@
 //! Outcome → conditions, events, and when to look again. Pure: knows no client and no clock; time is an argument.
 
+mod conditions;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::crd::database::{ClassInUse, DatabaseStatus, KindWritten, PlanInUse, PluginInUse};
@@ -11,6 +13,9 @@ use crate::crd::partition::{Endpoint, PartitionStatus};
 use crate::fault::Fault;
 use crate::limits;
 use crate::wit::{MEMBERS_NOT_READY, Note, PartitionState, Reason, Unsupported};
+
+pub use conditions::Conditions;
+use conditions::cut;
 
 /// What one pass found out.
 #[derive(Clone, Debug, Default)]
@@ -351,86 +356,9 @@ fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-fn cut(mut text: String, max: usize) -> String {
-    if text.len() > max {
-        let end = (0..=max - 3).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
-        text.truncate(end);
-        text.push_str("...");
-    }
-    text
-}
-
-/// Conditions in the making: a transition time moves only with the status.
-pub struct Conditions {
-    before: Vec<Condition>,
-    after: Vec<Condition>,
-    generation: Option<i64>,
-    now: Timestamp,
-}
-
-impl Conditions {
-    /// Starts from those that stand.
-    pub fn of(before: &[Condition], generation: Option<i64>, now: Timestamp) -> Conditions {
-        Conditions { before: before.to_vec(), after: Vec::new(), generation, now }
-    }
-
-    /// Sets a condition to true or false.
-    pub fn set(&mut self, type_: &str, status: bool, reason: &str, message: String) {
-        self.set_text(type_, if status { "True" } else { "False" }, reason, message);
-    }
-
-    /// Sets a condition to True, False or Unknown.
-    pub fn set_text(&mut self, type_: &str, status: &str, reason: &str, message: String) {
-        let before = self.before.iter().find(|old| old.type_ == type_ && old.status == status);
-        let condition = Condition {
-            type_: type_.to_owned(),
-            status: status.to_owned(),
-            reason: word(reason),
-            message: cut(message, limits::CONDITION_MESSAGE_MAX),
-            observed_generation: self.generation,
-            last_transition_time: before.map_or(Time(self.now), |old| old.last_transition_time.clone()),
-        };
-        self.remove(type_);
-        self.after.push(condition);
-    }
-
-    /// Leaves a condition as it was, if it was there.
-    pub fn keep(&mut self, type_: &str) {
-        let kept = self.before.iter().find(|old| old.type_ == type_).cloned();
-        self.remove(type_);
-        self.after.extend(kept);
-    }
-
-    /// Leaves a condition out.
-    pub fn remove(&mut self, type_: &str) {
-        self.after.retain(|condition| condition.type_ != type_);
-    }
-
-    /// Status of a condition, if it is set.
-    pub fn status(&self, type_: &str) -> Option<&str> {
-        self.after.iter().find(|condition| condition.type_ == type_).map(|condition| condition.status.as_str())
-    }
-
-    fn reason(&self, type_: &str) -> Option<&str> {
-        self.after.iter().find(|condition| condition.type_ == type_).map(|condition| condition.reason.as_str())
-    }
-
-    /// The conditions, by type.
-    pub fn into_vec(mut self) -> Vec<Condition> {
-        self.after.sort_by(|a, b| a.type_.cmp(&b.type_));
-        self.after
-    }
-}
-
-/// A reason as the API accepts it: a word in CamelCase.
-fn word(reason: &str) -> String {
-    let kept: String = reason.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(100).collect();
-    let start = kept.trim_start_matches(|c: char| !c.is_ascii_alphabetic());
-    if start.is_empty() { "Unknown".to_owned() } else { start.to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::conditions::word;
     use super::*;
 
     fn at(seconds: i64) -> Timestamp {
