@@ -19,7 +19,7 @@ pub fn check_answer(answer: &Result<Plan, Refusal>, request: &Request) -> Checke
     }
 }
 
-fn check_plan(plan: &Plan, request: &Request) -> Checked {
+fn check_plan<'a>(plan: &'a Plan, request: &Request) -> Checked {
     let (mut ids, mut names) = (BTreeSet::new(), BTreeSet::new());
     for object in &plan.objects {
         let id = short(&object.id);
@@ -27,10 +27,14 @@ fn check_plan(plan: &Plan, request: &Request) -> Checked {
         if !ids.insert(&object.id) {
             return Err(format!("two objects of the plan have the id {id:?}"));
         }
-        let text = |pointer: &str| object.manifest.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let field = |pointer: &str, name: &str| text(pointer).ok_or_else(|| format!("object {id:?} has no {name}"));
-        let (version, kind, name) =
-            (field("/apiVersion", "apiVersion")?, field("/kind", "kind")?, field("/metadata/name", "metadata.name")?);
+        let field = |of: Option<&'a Value>, name: &str, path: &str| {
+            let text = of.and_then(|of| of.get(name)?.as_str()).filter(|text| !text.is_empty());
+            text.ok_or_else(|| format!("object {id:?} has no {path}"))
+        };
+        let manifest = Some(&object.manifest);
+        let version = field(manifest, "apiVersion", "apiVersion")?;
+        let kind = field(manifest, "kind", "kind")?;
+        let name = field(object.manifest.get("metadata"), "name", "metadata.name")?;
         if name.len() > limits::NAME_CHARS_MAX {
             return Err(format!(
                 "the name of object {id:?} has {} characters; at most {} are accepted",

@@ -4,6 +4,7 @@
 
 use atomix_sdk::{
     Class, FieldError, Kind, PartitionState, Plan, Plugin, Reason, Refusal, Seen, Value, field_error, hash, json, reason,
+    text,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -147,7 +148,7 @@ fn cluster_json(seen: &Seen<CacheClass>, name: &str) -> String {
     let host = format!("{id}.{name}-hs.{}.svc.{}", seen.database.namespace, seen.cluster_domain);
     let partitions: Vec<Value> = seen.partitions.iter().map(|partition| json!({"partition": partition.id})).collect();
     let node = json!({"id": id, "host": host, "apiPort": PORT, "protocolPort": PORT});
-    json!({"replicas": [node], "partitions": partitions}).to_string()
+    text(&json!({"replicas": [node], "partitions": partitions}))
 }
 
 /// Why the node is not ready, if it is not.

@@ -21,7 +21,6 @@ atomix_sdk::export!(plugin);
 
 /// What the plugin is.
 pub fn plugin() -> Plugin {
-    let remembered = [CLUSTER_LABEL, POINTER];
     Plugin::new("raft", env!("CARGO_PKG_VERSION"))
         .class(
             Class::new("RaftStorageClass", plan)
@@ -30,9 +29,9 @@ pub fn plugin() -> Plugin {
                 .column("Replicas", "integer", ".spec.replicas")
                 .column("Image", "string", ".spec.image"),
         )
-        .emits(Kind::new("v1", "ConfigMap").reads(&remembered))
+        .emits(Kind::new("v1", "ConfigMap").reads(&[CLUSTER_LABEL, POINTER]))
         .emits(Kind::new("v1", "Service"))
-        .emits(Kind::new("apps/v1", "StatefulSet").reads(&remembered))
+        .emits(Kind::new("apps/v1", "StatefulSet").reads(&[CLUSTER_LABEL, POINTER]))
         .emits(Kind::new("policy/v1", "PodDisruptionBudget"))
         .watches(Kind::new("v1", "Pod").reads(&health::POD_FIELDS))
         .watches(Kind::new("v1", "PersistentVolumeClaim").reads(&[CLUSTER_LABEL, POINTER, "/status/phase"]))

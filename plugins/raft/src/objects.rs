@@ -1,6 +1,6 @@
 //! The objects of one cluster, as the YAML that they become. Decides nothing: takes what runs, and what the class says of the rest.
 
-use atomix_sdk::{Seen, Value, hash, json, wire};
+use atomix_sdk::{Seen, Value, hash, json, text, wire};
 
 use crate::class::{ClaimTemplate, RaftClass};
 use crate::running::{ANNOTATION, Running};
@@ -187,7 +187,7 @@ impl Cluster<'_> {
         let members: Vec<Value> = members.collect();
         let partitions: Vec<Value> = self.partitions.iter().map(|partition| json!({"partition": partition.id})).collect();
         let list = if is_first_era(&self.seen.class.image) { "members" } else { "replicas" };
-        json!({list: members, "partitions": partitions}).to_string()
+        text(&json!({list: members, "partitions": partitions}))
     }
 
     fn label(&self) -> Value {

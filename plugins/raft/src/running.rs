@@ -1,6 +1,6 @@
 //! What a running cluster cannot change, as remembered on its own objects. Reads annotations only: live replica counts can drift.
 
-use atomix_sdk::{Plan, Seen, Value, json};
+use atomix_sdk::{Plan, Seen, Value, json, text};
 
 use crate::class::{ClaimTemplate, RaftClass};
 
@@ -48,7 +48,7 @@ impl Running {
             "classClusters": self.asked.1,
             "claim": self.claim.as_ref().map(|claim| &claim.0),
         });
-        self.text = said.to_string();
+        self.text = text(&said);
         self
     }
 }
@@ -171,7 +171,7 @@ fn asked(class: &RaftClass) -> (Option<u32>, Option<u32>) {
 fn about(claim: Option<&ClaimTemplate>) -> String {
     match claim {
         None => "no volume".to_owned(),
-        Some(ClaimTemplate(claim)) => claim.to_string(),
+        Some(ClaimTemplate(claim)) => text(claim),
     }
 }
 

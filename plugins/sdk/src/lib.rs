@@ -75,6 +75,7 @@ pub mod contract {
 }
 
 pub use contract::exports::atomix::storage::plugin as wire;
+pub use json::text;
 pub use plan::Plan;
 pub use plugin::{Class, Kind, Plugin};
 pub use schema::{preserve_unknown_fields, structural};

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use serde_json::Value;
 
-use crate::{PartitionState, Reason, json, wire};
+use crate::{PartitionState, Reason, json, text, wire};
 
 /// What should be, and how it goes.
 #[derive(Default)]
@@ -25,7 +25,7 @@ impl Plan {
     /// gets `automountServiceAccountToken: false`, unless it says otherwise.
     pub fn object(mut self, id: impl Into<String>, mut manifest: Value) -> Self {
         without_token(&mut manifest);
-        self.objects.push(wire::Object { id: id.into(), manifest: manifest.to_string() });
+        self.objects.push(wire::Object { id: id.into(), manifest: text(&manifest) });
         self
     }
 

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::{FieldError, Plan, Refusal, Seen, field_error, structural, wire};
+use crate::{FieldError, Plan, Refusal, Seen, field_error, structural, text, wire};
 
 /// A plugin: its name, the kinds of class that it serves and the kinds of object that it deals with.
 pub struct Plugin {
@@ -44,8 +44,8 @@ impl Plugin {
             name: self.name.to_owned(),
             version: self.version.to_owned(),
             class_kinds: self.classes.into_iter().map(Served::describe).collect(),
-            emits: self.emits.into_iter().map(|kind| kind.0).collect(),
-            watches: self.watches.into_iter().map(|kind| kind.0).collect(),
+            emits: self.emits.into_iter().map(Kind::describe).collect(),
+            watches: self.watches.into_iter().map(Kind::describe).collect(),
         }
     }
 
@@ -65,8 +65,8 @@ impl Plugin {
     }
 
     fn serves(&self, kind: &str) -> Result<&Served, FieldError> {
-        self.classes.iter().find(|class| class.about.kind == kind).ok_or_else(|| {
-            let kinds: Vec<&str> = self.classes.iter().map(|class| class.about.kind.as_str()).collect();
+        self.classes.iter().find(|class| class.kind == kind).ok_or_else(|| {
+            let kinds: Vec<&str> = self.classes.iter().map(|class| class.kind).collect();
             field_error("kind", format!("{kind} is not served by plugin {}, which serves {}", self.name, kinds.join(", ")))
         })
     }
@@ -74,7 +74,10 @@ impl Plugin {
 
 /// A kind of storage class, whose `spec` is a `C`, and how a database on it is planned.
 pub struct Class<C> {
-    about: wire::ClassKind,
+    kind: &'static str,
+    versions: &'static [&'static str],
+    short_names: &'static [&'static str],
+    columns: Vec<[&'static str; 3]>,
     check: fn(&C) -> Vec<FieldError>,
     plan: fn(&Seen<C>) -> Result<Plan, Refusal>,
 }
@@ -82,15 +85,7 @@ pub struct Class<C> {
 impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
     /// A class kind, e.g. `RaftStorageClass`, served in version v1beta1.
     pub fn new(kind: &'static str, plan: fn(&Seen<C>) -> Result<Plan, Refusal>) -> Self {
-        let about = wire::ClassKind {
-            kind: kind.to_owned(),
-            plural: plural(kind),
-            short_names: Vec::new(),
-            versions: vec!["v1beta1".to_owned()],
-            spec_schema: String::new(),
-            columns: Vec::new(),
-        };
-        Self { about, check: |_| Vec::new(), plan }
+        Self { kind, versions: &["v1beta1"], short_names: &[], columns: Vec::new(), check: |_| Vec::new(), plan }
     }
 
     /// Checks beyond the schema; they run before each plan, and when a class is applied.
@@ -100,32 +95,31 @@ impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
     }
 
     /// Versions served in place of v1beta1, the stored one first. All share the schema.
-    pub fn versions(mut self, versions: &[&str]) -> Self {
-        self.about.versions = owned(versions);
+    pub fn versions(mut self, versions: &'static [&'static str]) -> Self {
+        self.versions = versions;
         self
     }
 
     /// Short names for kubectl.
-    pub fn short_names(mut self, names: &[&str]) -> Self {
-        self.about.short_names = owned(names);
+    pub fn short_names(mut self, names: &'static [&'static str]) -> Self {
+        self.short_names = names;
         self
     }
 
     /// A column that `kubectl get` prints, e.g. `("Replicas", "integer", ".spec.replicas")`.
-    pub fn column(mut self, name: &str, data_type: &str, json_path: &str) -> Self {
-        self.about.columns.push(wire::Column {
-            name: name.into(),
-            data_type: data_type.into(),
-            json_path: json_path.into(),
-        });
+    pub fn column(mut self, name: &'static str, data_type: &'static str, json_path: &'static str) -> Self {
+        self.columns.push([name, data_type, json_path]);
         self
     }
 
     fn served(self) -> Served {
-        let Self { about, check, plan } = self;
+        let Self { kind, versions, short_names, columns, check, plan } = self;
         Served {
-            about,
-            schema: || structural::<C>().to_string(),
+            kind,
+            versions,
+            short_names,
+            columns,
+            schema: || text(&structural::<C>()),
             validate: Box::new(move |spec| match serde_json::from_str(spec) {
                 Ok(class) => check(&class),
                 Err(error) => vec![not_read(&error)],
@@ -145,7 +139,10 @@ impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
 
 /// A class kind whose spec type is behind its functions.
 struct Served {
-    about: wire::ClassKind,
+    kind: &'static str,
+    versions: &'static [&'static str],
+    short_names: &'static [&'static str],
+    columns: Vec<[&'static str; 3]>,
     schema: fn() -> String,
     validate: Box<ValidateFn>,
     plan: Box<PlanFn>,
@@ -156,36 +153,57 @@ type PlanFn = dyn Fn(wire::Request) -> Result<wire::StoragePlan, Refusal>;
 
 impl Served {
     fn describe(self) -> wire::ClassKind {
-        wire::ClassKind { spec_schema: (self.schema)(), ..self.about }
+        let column = |[name, data_type, json_path]: [&str; 3]| wire::Column {
+            name: name.to_owned(),
+            data_type: data_type.to_owned(),
+            json_path: json_path.to_owned(),
+        };
+        wire::ClassKind {
+            kind: self.kind.to_owned(),
+            plural: plural(self.kind),
+            short_names: owned(self.short_names),
+            versions: owned(self.versions),
+            spec_schema: (self.schema)(),
+            columns: self.columns.into_iter().map(column).collect(),
+        }
     }
 }
 
 /// A namespaced kind of Kubernetes object.
-pub struct Kind(wire::ObjectKind);
+pub struct Kind {
+    api_version: &'static str,
+    kind: &'static str,
+    plural: Option<&'static str>,
+    reads: &'static [&'static str],
+}
 
 impl Kind {
     /// A kind by its apiVersion (`v1`, `apps/v1`) and name; the plural follows from the name as in Kubernetes' own kinds.
-    pub fn new(api_version: &str, kind: &str) -> Self {
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        Self(wire::ObjectKind {
-            group: group.to_owned(),
-            version: version.to_owned(),
-            kind: kind.to_owned(),
-            plural: plural(kind),
-            reads: Vec::new(),
-        })
+    pub const fn new(api_version: &'static str, kind: &'static str) -> Self {
+        Self { api_version, kind, plural: None, reads: &[] }
     }
 
     /// JSON pointers of the fields that `plan` wants to see of live objects. Keep them narrow: a change of any of them is another call.
-    pub fn reads(mut self, pointers: &[&str]) -> Self {
-        self.0.reads = owned(pointers);
+    pub const fn reads(mut self, pointers: &'static [&'static str]) -> Self {
+        self.reads = pointers;
         self
     }
 
     /// The plural as in the API's paths, where it does not follow from the name.
-    pub fn plural(mut self, plural: &str) -> Self {
-        self.0.plural = plural.to_owned();
+    pub const fn plural(mut self, plural: &'static str) -> Self {
+        self.plural = Some(plural);
         self
+    }
+
+    fn describe(self) -> wire::ObjectKind {
+        let (group, version) = self.api_version.split_once('/').unwrap_or(("", self.api_version));
+        wire::ObjectKind {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            kind: self.kind.to_owned(),
+            plural: self.plural.map_or_else(|| plural(self.kind), str::to_owned),
+            reads: owned(self.reads),
+        }
     }
 }
 
