@@ -3,8 +3,8 @@
 
 use anyhow::{Context, Result, ensure};
 use harness::audit::table;
-use harness::controller::{Options, USER};
-use harness::world::{Namespace, private_world_with};
+use harness::controller::USER;
+use harness::world::{Namespace, private_world};
 use harness::{dist, paths};
 use serde_json::{Value, json};
 
@@ -16,13 +16,12 @@ const DATABASES: usize = 100;
 
 fn main() -> Result<()> {
     dist::build_unless_prebuilt()?;
-    let program = dist::build_release()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(measure(program))
+    runtime.block_on(measure())
 }
 
-async fn measure(program: std::path::PathBuf) -> Result<()> {
-    let world = private_world_with("bench", Options { program: Some(program), ..Options::default() }).await;
+async fn measure() -> Result<()> {
+    let world = private_world("bench").await;
     for plugin in ["raft", "cache"] {
         world.install(plugin).await?;
     }

@@ -1,7 +1,6 @@
 //! The controller as a process of this machine, under its own ServiceAccount and nothing more. Knows no database.
 
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -36,8 +35,6 @@ const STOP_WITHIN: Duration = Duration::from_secs(15);
 /// How to run it.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The program; the one built for tests if none is given.
-    pub program: Option<PathBuf>,
     /// Port for metrics and health; a free one if none is given.
     pub metrics: Option<u16>,
     /// Further environment: its flags, e.g. `ATOMIX_LOG`.
@@ -60,7 +57,7 @@ pub struct Controller {
 impl Controller {
     /// Applies `deploy/`, starts the controller and returns when it is ready.
     pub async fn install(plane: Arc<ControlPlane>, options: Options) -> Result<Controller> {
-        let program = options.program.clone().map_or_else(paths::controller_program, Ok)?;
+        let program = paths::controller_program()?;
         let metrics = options.metrics.map_or_else(ports::free, Ok)?;
         let webhook = ports::free()?;
         let webhook_url = format!("https://127.0.0.1:{webhook}");

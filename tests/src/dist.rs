@@ -43,21 +43,6 @@ pub fn build() -> Result<()> {
     Ok(())
 }
 
-/// Builds the controller as it is released; answers where it lies.
-pub fn build_release() -> Result<PathBuf> {
-    cargo(&[
-        "build",
-        "--release",
-        "--package",
-        "atomix-controller",
-        "--package",
-        "atomix-tests",
-        "--bin",
-        "atomix-controller",
-    ])?;
-    Ok(paths::cargo_target().join("release/atomix-controller"))
-}
-
 /// Builds unless `ATOMIX_PREBUILT` says that this was done just before.
 pub fn build_unless_prebuilt() -> Result<()> {
     match std::env::var_os("ATOMIX_PREBUILT") {
