@@ -57,7 +57,7 @@ pub struct StorageClassRef {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
 
-    /// Kind of the class, e.g. RaftStorageClass. `kubectl get storageplugins` lists the kinds that plugins serve.
+    /// Kind of the class. `kubectl get storageplugins -A -o wide` lists the kinds that plugins serve.
     #[schemars(length(min = 1, max = 253))]
     pub kind: String,
 

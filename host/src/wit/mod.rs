@@ -29,7 +29,7 @@ pub struct Descriptor {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClassKind {
-    /// Kind, e.g. RaftStorageClass.
+    /// Kind, e.g. ExampleStorageClass.
     pub kind: String,
     /// Plural in lower case.
     pub plural: String,
