@@ -188,7 +188,7 @@ fn field_error(said: wire::FieldError) -> FieldError {
 }
 
 /// Reads JSON text of bounded size and depth; an error continues the sentence "the manifest of … ".
-fn parse(text: &str, bytes_max: usize) -> Result<Value, Garbled> {
+pub fn parse(text: &str, bytes_max: usize) -> Result<Value, Garbled> {
     if text.len() > bytes_max {
         return Err(format!("has {} bytes; at most {bytes_max} are accepted", text.len()));
     }
