@@ -101,3 +101,24 @@ async fn the_reason_why_a_member_is_not_ready_reaches_partition_and_database() {
         assert!(message.contains("claim") || message.contains("schedul"), "{message}");
     }
 }
+
+#[tokio::test]
+async fn an_image_that_cannot_be_pulled_is_named_by_partition_and_database() {
+    let ns = world().await.namespace("image").await;
+    ns.create(&DATABASE.replace("replicas: 3", "replicas: 1")).await;
+    ns.wait("database/db", "Ready").await;
+    // What a kubelet says of such a pod; the nodes here pull nothing.
+    let waiting = r#"{"status": {"conditions": [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "False"}],
+        "containerStatuses": [{"name": "raft", "ready": false, "restartCount": 0, "image": "gone", "imageID": "",
+        "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"gone\""}}}]}}"#;
+    ns.kubectl(["patch", "pod/db-1-0", "--subresource=status", "--type=merge", "-p", waiting]).await;
+    let named = |object: &Value| {
+        let message = condition(object, "Degraded")["message"].as_str().unwrap_or_default();
+        has(object, "Degraded", "True", "ImagePullBackOff")
+            && message.contains("db-1-0")
+            && has(object, "Ready", "False", "")
+    };
+    for object in ["partition/db-1", "database/db"] {
+        ns.until(object, "it names the image's trouble", |found| found.iter().any(named)).await;
+    }
+}
