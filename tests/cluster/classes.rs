@@ -38,7 +38,7 @@ async fn an_edited_class_reaches_its_databases_and_only_those() {
     ns.until("database/a", "it settles", |found| found.iter().any(|db| db["status"]["plan"]["classGeneration"] == 2)).await;
     assert!(image(&ns.one("statefulset/b-1").await).ends_with("v0.5.3"));
     let requests = world.requests_since(mark).await;
-    let writes: Vec<_> = requests.iter().filter(|r| r.user == USER && r.namespace == "edit" && r.writes()).collect();
+    let writes: Vec<_> = requests.iter().filter(|r| r.user == USER && r.namespace == "edit" && r.writes_object()).collect();
     assert!(writes.iter().all(|r| !r.name.starts_with('b')), "{}", table(&requests));
     let sets = writes.iter().filter(|r| r.resource == "statefulsets").count();
     assert_eq!(sets, 1, "only what differs is written: {}", table(&requests));
@@ -81,7 +81,7 @@ async fn the_class_first_found_stays_the_one() {
     let database = ns.one("database/db").await;
     assert_eq!(database["status"]["storageClass"]["namespace"], "sticky");
     let requests = world.requests_since(mark).await;
-    let writes = requests.iter().filter(|r| r.user == USER && r.namespace == "sticky" && r.writes()).count();
+    let writes = requests.iter().filter(|r| r.user == USER && r.namespace == "sticky" && r.writes_object()).count();
     assert_eq!(writes, 1, "{}", table(&requests));
 }
 

@@ -61,7 +61,8 @@ async fn what_others_add_stays_and_costs_no_request() {
     ns.kubectl(["delete", "service/db-1-hs"]).await;
     ns.wait_created("service/db-1-hs").await;
     let requests = world.requests_since(mark).await;
-    let ours: Vec<_> = requests.iter().filter(|r| r.user == USER && r.namespace == "additions" && r.writes()).collect();
+    let ours: Vec<_> =
+        requests.iter().filter(|r| r.user == USER && r.namespace == "additions" && r.writes_object()).collect();
     assert_eq!(ours.len(), 1, "{}", table(&requests));
     assert_eq!(ns.one("statefulset/db-1").await["metadata"]["annotations"]["example.com/note"], json!("hello"));
 }
