@@ -1,6 +1,6 @@
 //! How much the sandbox costs: a plan of 15 manifests in a fresh instance, against the same planner as a program of this machine, of
-//! the same profile and with the same allocator. The answers are the same to the byte, or nothing is measured. Both ways end with
-//! manifests that the controller can look into, so that reading the answer's JSON counts on both sides.
+//! the same profile and with the same allocator. The answers are the same to the byte, or nothing is measured. The ratio that is
+//! promised is the whole call to the planner alone; how much of the call is reading the answer's JSON is told beside it.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -40,19 +40,21 @@ fn main() -> Result<()> {
     let (in_sandbox, native, reading) = (median(in_sandbox), median(native), median(reading));
     let idle = measured(|| Ok(plugin.validate("RaftStorageClass", &json!({}))?.is_ok()))?;
     let fuel = plugin.plan_metered(&request)?.fuel;
-    let ratio = in_sandbox / (native + reading);
+    let ratio = in_sandbox / native;
+    let read = in_sandbox / (native + reading);
     let unread = (in_sandbox - reading) / native;
     println!("plan of {} manifests      microseconds", answer.len());
     println!("  fresh instance           {:>8.1}", in_sandbox / 1e3);
     println!("    an instance alone      {:>8.1}", idle / 1e3);
-    println!("  native                   {:>8.1}", (native + reading) / 1e3);
-    println!("    of that, reading JSON  {:>8.1}", reading / 1e3);
+    println!("    reading its JSON       {:>8.1}", reading / 1e3);
+    println!("  native                   {:>8.1}", native / 1e3);
     println!("  ratio                    {ratio:>8.2}   (at most {RATIO_MAX})");
-    println!("    to the text alone      {unread:>8.2}   (reading JSON on neither side)");
+    println!("    reading on neither     {unread:>8.2}");
+    println!("    reading on both        {read:>8.2}");
     println!("fuel of the plan           {fuel:>8}");
     println!("load, compile, describe    {load_millis:>8.1}   milliseconds");
     let report = json!({
-        "manifests": answer.len(), "sandboxNanos": in_sandbox, "instanceNanos": idle, "nativeNanos": native, "readingNanos": reading, "ratio": ratio, "ratioUnread": unread, "ratioMax": RATIO_MAX,
+        "manifests": answer.len(), "sandboxNanos": in_sandbox, "instanceNanos": idle, "nativeNanos": native, "readingNanos": reading, "ratio": ratio, "ratioReadingOnNeither": unread, "ratioReadingOnBoth": read, "ratioMax": RATIO_MAX,
         "fuel": fuel, "loadMillis": load_millis, "pluginBytes": bytes.len(),
     });
     let folder = paths::state().join("bench");

@@ -28,6 +28,7 @@ async fn an_edited_class_reaches_its_databases_and_only_those() {
     ns.create(&both).await;
     ns.wait("database/a", "Ready").await;
     ns.wait("database/b", "Ready").await;
+    ns.settled().await;
     let mark = world.mark().await;
     let patch = r#"{"spec":{"image":"atomix/raft-storage-node:v0.5.4"}}"#;
     ns.kubectl(["patch", "raftstorageclass/one", "--type=merge", "-p", patch]).await;
@@ -38,7 +39,7 @@ async fn an_edited_class_reaches_its_databases_and_only_those() {
     ns.until("database/a", "it settles", |found| found.iter().any(|db| db["status"]["plan"]["classGeneration"] == 2)).await;
     assert!(image(&ns.one("statefulset/b-1").await).ends_with("v0.5.3"));
     let requests = world.requests_since(mark).await;
-    let writes: Vec<_> = requests.iter().filter(|r| r.user == USER && r.namespace == "edit" && r.writes_object()).collect();
+    let writes: Vec<_> = requests.iter().filter(|r| r.user == USER && r.namespace == "edit" && r.writes()).collect();
     assert!(writes.iter().all(|r| !r.name.starts_with('b')), "{}", table(&requests));
     let sets = writes.iter().filter(|r| r.resource == "statefulsets").count();
     assert_eq!(sets, 1, "only what differs is written: {}", table(&requests));
@@ -73,6 +74,7 @@ async fn the_class_first_found_stays_the_one() {
     )
     .await;
     ns.wait("database/db", "Ready").await;
+    ns.settled().await;
     let mark = world.mark().await;
     elsewhere.create(&class("raft").replace("replicas: 1", "replicas: 3")).await;
     // A write that must come after the new class was seen.
@@ -81,7 +83,7 @@ async fn the_class_first_found_stays_the_one() {
     let database = ns.one("database/db").await;
     assert_eq!(database["status"]["storageClass"]["namespace"], "sticky");
     let requests = world.requests_since(mark).await;
-    let writes = requests.iter().filter(|r| r.user == USER && r.namespace == "sticky" && r.writes_object()).count();
+    let writes = requests.iter().filter(|r| r.user == USER && r.namespace == "sticky" && r.writes()).count();
     assert_eq!(writes, 1, "{}", table(&requests));
 }
 

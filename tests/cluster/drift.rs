@@ -53,6 +53,7 @@ async fn what_others_add_stays_and_costs_no_request() {
     let ns = world.namespace("additions").await;
     ns.create(DATABASE).await;
     ns.wait("database/db", "Ready").await;
+    ns.settled().await;
     let mark = world.mark().await;
     ns.kubectl(["annotate", "statefulset/db-1", "service/db-1", "example.com/note=hello"]).await;
     ns.kubectl(["label", "configmap/db-1", "example.com/team=blue"]).await;
@@ -61,8 +62,7 @@ async fn what_others_add_stays_and_costs_no_request() {
     ns.kubectl(["delete", "service/db-1-hs"]).await;
     ns.wait_created("service/db-1-hs").await;
     let requests = world.requests_since(mark).await;
-    let ours: Vec<_> =
-        requests.iter().filter(|r| r.user == USER && r.namespace == "additions" && r.writes_object()).collect();
+    let ours: Vec<_> = requests.iter().filter(|r| r.user == USER && r.namespace == "additions" && r.writes()).collect();
     assert_eq!(ours.len(), 1, "{}", table(&requests));
     assert_eq!(ns.one("statefulset/db-1").await["metadata"]["annotations"]["example.com/note"], json!("hello"));
 }

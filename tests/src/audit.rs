@@ -57,11 +57,6 @@ impl Request {
     pub fn writes(&self) -> bool {
         matches!(self.verb.as_str(), "create" | "update" | "patch" | "delete" | "deletecollection")
     }
-
-    /// Whether it asked for a change of an object itself: neither a status, which may follow a moment later, nor an Event.
-    pub fn writes_object(&self) -> bool {
-        self.writes() && !self.uri.contains("/status") && self.resource != "events"
-    }
 }
 
 impl Audit {

@@ -25,7 +25,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::OnceCell;
 
 use crate::audit::{Mark, Request};
-use crate::controller::{Controller, Options};
+use crate::controller::{Controller, Options, USER};
 use crate::controlplane::{ControlPlane, StartOptions};
 use crate::eventually::{Eventually, eventually};
 use crate::kubectl::Kubectl;
@@ -227,6 +227,19 @@ impl Namespace<'_> {
         self.must(there).await;
         let holds = self.kubectl.run(["wait", &format!("--for=condition={condition}"), object, &limit]).await;
         self.must(holds).await;
+    }
+
+    /// Waits until the controller has written nothing here for two seconds: the last status and its Event may follow a moment
+    /// after a condition, and a test that counts writes counts from then on.
+    pub async fn settled(&self) {
+        self.eventually("the controller writes nothing more", || async {
+            let mark = self.world.mark().await;
+            tokio::time::sleep(Duration::from_secs(2)).await; // nothing announces that nothing comes
+            let requests = self.world.requests_since(mark).await;
+            let busy = requests.iter().filter(|r| r.user == USER && r.namespace == self.name && r.writes()).count();
+            Ok(Eventually::when(busy == 0, || format!("{busy} writes")))
+        })
+        .await;
     }
 
     /// Waits until an object, e.g. `service/raft-1`, is there.
