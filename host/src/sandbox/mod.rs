@@ -58,14 +58,24 @@ impl Revision {
 
     /// Like [`Revision::plan`], and says how much fuel it took.
     pub fn plan_metered(&self, request: &Request) -> Result<Metered<Result<Plan, Refusal>>, PluginFault> {
+        let Metered { answer, fuel } = self.plan_unread(request)?;
+        let answer = answer.map(v0_1::Unread::read).map_or_else(|refusal| Ok(Err(refusal)), |read| read.map(Ok));
+        let answer = answer.map_err(|garbled| self.blame(Wrong::Promise(garbled)))?;
+        promises::check_answer(&answer, request).map_err(|why| self.blame(Wrong::Promise(why)))?;
+        Ok(Metered { answer, fuel })
+    }
+
+    /// The manifests of a plan as the plugin wrote them, to the byte and unchecked: to compare revisions, hosts and machines with.
+    pub fn plan_texts(&self, request: &Request) -> Result<Result<Vec<String>, Refusal>, PluginFault> {
+        Ok(self.plan_unread(request)?.answer.map(v0_1::Unread::texts))
+    }
+
+    fn plan_unread(&self, request: &Request) -> Result<Metered<Result<v0_1::Unread, Refusal>>, PluginFault> {
         let fuel = limits::PLAN_FUEL
             + limits::PLAN_FUEL_PER_PARTITION * request.partitions.len() as u64
             + limits::PLAN_FUEL_PER_OBSERVED * request.observed.len() as u64;
         let run = self.0.guest.run(fuel, |pre, store| pre.plan(store, request));
-        let Metered { answer, fuel } = run.map_err(|wrong| self.blame(wrong.during("plan")))?;
-        let answer = answer.map_err(|garbled| self.blame(Wrong::Promise(garbled)))?;
-        promises::check_answer(&answer, request).map_err(|why| self.blame(Wrong::Promise(why)))?;
-        Ok(Metered { answer, fuel })
+        run.map_err(|wrong| self.blame(wrong.during("plan")))
     }
 
     /// Asks whether a class's spec makes sense beyond its schema.

@@ -55,17 +55,25 @@ impl<T: 'static> Pre<T> {
     }
 
     /// Calls `plan` in the store.
-    pub fn plan(
-        &self,
-        store: &mut wasmtime::Store<T>,
-        seen: &Request,
-    ) -> wasmtime::Result<Result<Result<Plan, Refusal>, Garbled>> {
+    pub fn plan(&self, store: &mut wasmtime::Store<T>, seen: &Request) -> wasmtime::Result<Result<Unread, Refusal>> {
         let plugin = self.0.instantiate(&mut *store)?;
         let answer = plugin.atomix_storage_plugin().call_plan(store, &request(seen))?;
-        Ok(match answer {
-            Ok(answer) => plan(answer).map(Ok),
-            Err(answer) => Ok(Err(refusal(answer))),
-        })
+        Ok(answer.map(Unread).map_err(refusal))
+    }
+}
+
+/// A plan as the guest gave it: its manifests are text.
+pub struct Unread(wire::StoragePlan);
+
+impl Unread {
+    /// Reads the manifests.
+    pub fn read(self) -> Result<Plan, Garbled> {
+        plan(self.0)
+    }
+
+    /// The manifests, to the byte.
+    pub fn texts(self) -> Vec<String> {
+        self.0.objects.into_iter().map(|object| object.manifest).collect()
     }
 }
 

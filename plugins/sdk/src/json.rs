@@ -125,8 +125,9 @@ fn write(value: &Value, out: &mut String) {
 
 fn write_text(text: &str, out: &mut String) {
     out.push('"');
-    let mut rest = 0;
-    for (at, byte) in text.bytes().enumerate() {
+    let bytes = text.as_bytes();
+    let (mut rest, mut at) = (0, 0);
+    while let Some(byte) = next_escaped(bytes, &mut at) {
         let escaped = match byte {
             b'"' => "\\\"",
             b'\\' => "\\\\",
@@ -135,8 +136,7 @@ fn write_text(text: &str, out: &mut String) {
             b'\t' => "\\t",
             0x08 => "\\b",
             0x0c => "\\f",
-            0..=0x1f => "\\u00",
-            _ => continue,
+            _ => "\\u00",
         };
         out.push_str(&text[rest..at]); // an ASCII byte is never inside a character
         out.push_str(escaped);
@@ -145,10 +145,29 @@ fn write_text(text: &str, out: &mut String) {
                 out.push(char::from_digit(digit.into(), 16).unwrap_or('0'));
             }
         }
-        rest = at + 1;
+        at += 1;
+        rest = at;
     }
     out.push_str(&text[rest..]);
     out.push('"');
+}
+
+/// The next byte from `at` on that JSON escapes, with `at` moved to it. Eight bytes at a time: most texts have none.
+fn next_escaped(bytes: &[u8], at: &mut usize) -> Option<u8> {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let zero = |word: u64| word.wrapping_sub(ONES) & !word; // the high bit of a byte that is zero, or above one that is
+    while let Some(word) = bytes.get(*at..).and_then(|rest| rest.first_chunk()) {
+        let word = u64::from_le_bytes(*word);
+        let control = word.wrapping_sub(ONES * 0x20) & !word;
+        if (control | zero(word ^ (ONES * u64::from(b'"'))) | zero(word ^ (ONES * u64::from(b'\\')))) & HIGH != 0 {
+            break; // among these eight, or a false alarm above one of them
+        }
+        *at += 8;
+    }
+    let found = bytes.get(*at..)?.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f))?;
+    *at += found;
+    Some(bytes[*at])
 }
 
 #[cfg(test)]

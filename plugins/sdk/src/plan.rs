@@ -26,6 +26,9 @@ impl Plan {
     pub fn object(mut self, id: impl Into<String>, mut manifest: Value) -> Self {
         without_token(&mut manifest);
         self.objects.push(wire::Object { id: id.into(), manifest: text(&manifest) });
+        if cfg!(target_arch = "wasm32") {
+            std::mem::forget(manifest); // an instance lives for one call, and its memory goes as a whole
+        }
         self
     }
 
