@@ -19,7 +19,7 @@
 //!
 //! ## Invariants
 //!
-//! 1. A settled cluster is silent: no change, no API request beyond open watches.
+//! 1. A settled cluster is silent: no change, no API request beyond open watches and leases.
 //! 2. Every write can be the last one: what must not be lost is recorded in the Database's status before what depends on it.
 //! 3. A plugin imports nothing: same bytes and same request, same plan and same fuel.
 //! 4. A plugin writes only what its ClusterRole grants, only namespaced kinds, only into its database's namespace.
@@ -35,7 +35,8 @@
 //!
 //! `crd` and `wit` are the two languages spoken, with users and with plugins. `fault` sorts what can go wrong by who must act.
 //! `observe`, `admit`, `contain`, `apply/decide` and `status` decide and do nothing else. `cache`, `catalog`, `apply`, `webhook`
-//! and `controller` touch the world. The host knows no storage: not one is named here.
+//! and `controller` touch the world. `leader` says which of several replicas reconciles, and lets no other write; all of them
+//! watch, load plugins and serve. The host knows no storage: not one is named here.
 //!
 //! ## Absent on purpose
 //!
@@ -63,6 +64,7 @@ pub mod apply;
 pub mod fault;
 pub mod status;
 
+pub mod leader;
 pub mod webhook;
 
 pub mod limits;

@@ -133,3 +133,29 @@ pub const CERTIFICATE_HOURS: i64 = 48;
 pub const CERTIFICATE_AGE_HOURS_MAX: i64 = 24;
 /// Longest wait between two tries to reach the API server, in seconds: a person who mends what is wrong should not wait longer.
 pub const WEBHOOK_RETRY_SECS_MAX: u64 = 30;
+
+// ---- Who leads, and which replicas there are.
+
+/// How long a Lease lasts that is not renewed: how long nobody reconciles after the leader died. Shorter, and an API server that
+/// restarts would cost the leader its place.
+pub const LEASE_LASTS: Duration = Duration::from_secs(15);
+/// Longest promise of a holder that is believed, so that a Lease edited by mistake does not stop all work.
+pub const LEASE_LASTS_MAX: Duration = Duration::from_secs(60);
+/// How often a Lease is renewed: one renewal may fail, and the next still comes in time.
+pub const LEASE_RENEWED_EVERY: Duration = Duration::from_secs(5);
+/// How long before others may take the Lease the leader begins no write any more: what it began by then has arrived.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(3);
+/// Pause before a Lease that could not be written is tried again: several tries fit between a failed renewal and the end.
+pub const LEASE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How long one request for a Lease may take: two fit between a renewal and the end.
+pub const LEASE_REQUEST_WITHIN: Duration = Duration::from_secs(4);
+/// How long running passes may go on when the leader stops: most take milliseconds, and the next leader waits.
+pub const LEADER_LEAVES_WITHIN: Duration = Duration::from_secs(1);
+/// Pause of a new leader before its first pass: what the one before wrote last is still on its way to our caches.
+pub const TAKE_OVER_PAUSE: Duration = Duration::from_millis(250);
+/// How long the Lease of a dead replica is kept, and its end remembered: whoever clears up after it has long done so.
+pub const REPLICA_KEPT: Duration = Duration::from_secs(60 * 60);
+/// Longest identity of a replica, in characters: with the controller's name before it, it is the name of a Lease.
+pub const IDENTITY_CHARS_MAX: usize = 180;
+/// Requests of the controller that wait for their turn: more than passes run at a time.
+pub const REQUESTS_WAITING: usize = 1024;

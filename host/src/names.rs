@@ -16,6 +16,10 @@ pub const CONTROLLER: &str = "cloud.atomix.io/controller";
 pub const TYPE: &str = "cloud.atomix.io/type";
 /// On Partitions: the number.
 pub const PARTITION: &str = "cloud.atomix.io/partition";
+/// On the Lease of each replica: `true`.
+pub const REPLICA: &str = "cloud.atomix.io/replica";
+/// On what belongs to the controller: its name.
+pub const APP_NAME: &str = "app.kubernetes.io/name";
 /// Field manager of all our writes.
 pub const MANAGER: &str = "atomix-controller";
 /// Selects what belongs to databases.

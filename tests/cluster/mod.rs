@@ -15,6 +15,7 @@ mod members;
 mod orders;
 mod plugins;
 mod quiet;
+mod replicas;
 mod resources;
 mod scale;
 mod tidy;

@@ -84,6 +84,11 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
     ("controller", &["tonic", "api", "view"], "Kubernetes is the only thing between the controller and its API"),
     ("view", &["tonic", "kube", "controller"], "what clients may see is kept apart from who serves it and who fills it"),
     ("api", &["controller", "sandbox", "wasmtime"], "Kubernetes is the only thing between the controller and its API"),
+    (
+        "leader",
+        &["tonic", "wasmtime", "crd", "wit", "cache", "catalog", "apply", "controller", "api"],
+        "who leads is decided without a look at what is led",
+    ),
     ("webhook", &["controller", "api"], "definitions are served whether or not anything is reconciled"),
     (
         "telemetry",

@@ -44,14 +44,16 @@ pub struct Options {
     pub server: Option<String>,
 }
 
-/// The controller of one control plane. It can be stopped and started again; dropping it stops it.
+/// A controller of one control plane. It can be stopped and started again, as the same replica; dropping it stops it.
 #[derive(Debug)]
 pub struct Controller {
     plane: Arc<ControlPlane>,
     spec: Spec,
+    replica: String,
     metrics: u16,
     process: Mutex<Option<Guarded>>,
-    tokens: tokio::task::JoinHandle<()>,
+    /// Keeps the token fresh that all replicas use.
+    tokens: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Controller {
@@ -73,7 +75,7 @@ impl Controller {
             ("KUBECONFIG", kubeconfig.display().to_string()),
             ("HOME", plane.dir().display().to_string()),
             ("POD_NAMESPACE", NAMESPACE.to_owned()),
-            ("POD_NAME", "atomix-controller-0".to_owned()),
+            ("POD_NAME", replica(0)),
             ("CONTROLLER_NAMESPACE", NAMESPACE.to_owned()),
             ("CONTROLLER_NAME", ACCOUNT.to_owned()),
             ("ATOMIX_WEBHOOK_ADDR", format!("127.0.0.1:{webhook}")),
@@ -95,9 +97,40 @@ impl Controller {
                 let _ = refresh(&tokens_plane, &tokens_file).await;
             }
         });
-        let controller = Controller { plane, spec, metrics, process: Mutex::default(), tokens };
+        let (process, tokens) = (Mutex::default(), Some(tokens));
+        let controller = Controller { plane, spec, replica: replica(0), metrics, process, tokens };
         controller.start().await?;
         Ok(controller)
+    }
+
+    /// Starts one more replica beside the first and returns when it is ready. It ends before the first is dropped. The API server
+    /// calls webhooks at the first only.
+    pub async fn another(&self, number: usize) -> Result<Controller> {
+        let (metrics, webhook, replica) = (ports::free()?, ports::free()?, replica(number));
+        let mut spec = self.spec.clone();
+        spec.log = self.plane.log(&replica);
+        spec.env.extend(
+            [
+                ("POD_NAME", replica.clone()),
+                ("ATOMIX_WEBHOOK_ADDR", format!("127.0.0.1:{webhook}")),
+                ("ATOMIX_METRICS_ADDR", format!("127.0.0.1:{metrics}")),
+            ]
+            .map(|(key, value)| (key.to_owned(), value)), // the last of one name counts
+        );
+        let (plane, process) = (self.plane.clone(), Mutex::default());
+        let controller = Controller { plane, spec, replica, metrics, process, tokens: None };
+        controller.start().await?;
+        Ok(controller)
+    }
+
+    /// What this replica calls itself.
+    pub fn replica(&self) -> &str {
+        &self.replica
+    }
+
+    /// Whether its metrics say that it leads.
+    pub async fn leads(&self) -> Result<bool> {
+        Ok(self.metrics().await?.lines().any(|line| line == "atomix_leader 1"))
     }
 
     /// Starts it, if it does not run, and returns when it is ready.
@@ -193,9 +226,13 @@ impl Controller {
 
 impl Drop for Controller {
     fn drop(&mut self) {
-        self.tokens.abort();
+        self.tokens.take().inspect(tokio::task::JoinHandle::abort);
         drop(self.process().take()); // before the control plane that it talks to
     }
+}
+
+fn replica(number: usize) -> String {
+    format!("{ACCOUNT}-{number}")
 }
 
 /// Puts a fresh token of the ServiceAccount into `file`.

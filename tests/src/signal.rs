@@ -9,11 +9,21 @@ pub enum Signal {
     Terminate,
     /// Ends it.
     Kill,
+    /// Halts it where it stands.
+    Halt,
+    /// Lets it go on after that.
+    Resume,
 }
 
 /// Sends a signal to a process.
 pub fn send(pid: i32, signal: Signal) -> io::Result<()> {
-    kill(pid, if signal == Signal::Kill { libc::SIGKILL } else { libc::SIGTERM })
+    let number = match signal {
+        Signal::Terminate => libc::SIGTERM,
+        Signal::Kill => libc::SIGKILL,
+        Signal::Halt => libc::SIGSTOP,
+        Signal::Resume => libc::SIGCONT,
+    };
+    kill(pid, number)
 }
 
 /// Whether there is such a process; one that ended and was not waited for counts.

@@ -3,13 +3,16 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::catalog::Catalog;
 use crate::controller::{self, Options};
+use crate::leader::{self, Leading, Replicas};
 use crate::telemetry::{self, LogFormat, Metrics, Readiness};
 use crate::webhook;
 use anyhow::Context;
 use axum::http::HeaderValue;
 use axum::http::header::USER_AGENT;
 use clap::{Args as ClapArgs, ValueEnum};
+use kube::Client;
 use tokio::sync::watch;
 
 /// Run the controller. It finds the cluster by the environment of its pod, or by KUBECONFIG, and stops on SIGTERM or SIGINT.
@@ -30,6 +33,10 @@ pub struct Args {
     /// Namespace of the pod; the one served with --scope=namespace.
     #[arg(long, env = "POD_NAMESPACE", default_value = "kube-system")]
     pod_namespace: String,
+
+    /// Name of the pod: tells replicas apart. Without one, host and process do.
+    #[arg(long, env = "POD_NAME")]
+    pod_name: Option<String>,
 
     /// DNS domain of the cluster: ends the host names that clients are given.
     #[arg(long, env = "CLUSTER_DOMAIN", default_value = "cluster.local")]
@@ -70,10 +77,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn serve(args: Args) -> anyhow::Result<()> {
-    let client = kube_client().await?;
+    let identity = leader::identity(args.pod_name.as_deref());
+    let config = kube_config(&identity).await?;
+    let leading = Leading::default();
+    const UNUSABLE: &str = "the cluster's address or credentials cannot be used";
+    let gated = leader::gated(config.clone(), leading.clone()).context(UNUSABLE)?; // writes only while we lead
+    let client = Client::try_from(config).context(UNUSABLE)?;
     let listener = telemetry::listen(args.metrics_addr).await?;
     let metrics = Arc::new(Metrics::default());
     let stop = stop_signal()?;
+    let (released, left) = watch::channel(false);
     let (webhook_ready, webhook_up) = watch::channel(false);
     let (controller_ready, controller_up) = watch::channel(false);
     let (ready_in, ready) = watch::channel(Readiness::Waiting("the webhook and the caches start".to_owned()));
@@ -83,34 +96,50 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         service: args.controller_name.clone(),
         cluster_domain: args.cluster_domain.clone(),
     };
+    let lease_options = leader::Options {
+        namespace: args.controller_namespace.clone(),
+        name: args.controller_name.clone(),
+        identity: identity.clone(),
+    };
     let options = Options {
         namespace: args.controller_namespace,
         name: args.controller_name,
         cluster_domain: args.cluster_domain,
         scope: matches!(args.scope, Scope::Namespace).then_some(args.pod_namespace),
         allow_own_namespace: args.allow_own_namespace,
+        identity,
     };
     let both = both_ready(webhook_up, controller_up, ready_in);
     tokio::spawn(both);
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "controller starts");
+    let catalog = Arc::new(Catalog::default());
+    let replicas = watch::Sender::new(Replicas::new(&lease_options.identity));
+    // Told to stop, the leader first hands over; all else goes on until it has.
+    let leader = async {
+        tokio::join!(
+            leader::lead(client.clone(), &lease_options, &leading, &metrics, stopped(stop.clone())),
+            leader::attend(client.clone(), &lease_options, &leading, &replicas, stopped(stop)),
+        );
+        released.send_replace(true);
+        anyhow::Ok(())
+    };
     tokio::try_join!(
-        telemetry::serve(listener, metrics.clone(), ready, stopped(stop.clone())),
-        webhook::serve(client.clone(), webhook_options, webhook_ready, stopped(stop.clone())),
-        controller::run(client, options, metrics, controller_ready, stopped(stop)),
+        leader,
+        telemetry::serve(listener, metrics.clone(), ready, stopped(left.clone())),
+        webhook::serve(client.clone(), webhook_options, webhook_ready, stopped(left.clone())),
+        controller::run(gated, options, catalog, leading.clone(), metrics.clone(), controller_ready, stopped(left)),
     )?;
     tracing::info!("controller has stopped");
     Ok(())
 }
 
-async fn kube_client() -> anyhow::Result<kube::Client> {
+async fn kube_config(identity: &str) -> anyhow::Result<kube::Config> {
     let mut config = kube::Config::infer().await.context(
         "no cluster to talk to: neither a pod's ServiceAccount nor a kubeconfig was found; run it in a pod, or set KUBECONFIG",
     )?;
-    let agent = HeaderValue::from_static(concat!("atomix-controller/", env!("CARGO_PKG_VERSION")));
-    config.headers.push((USER_AGENT, agent));
-    let client =
-        kube::client::ClientBuilder::try_from(config).context("the cluster's address or credentials cannot be used")?;
-    Ok(client.build())
+    let agent = format!("atomix-controller/{} ({identity})", env!("CARGO_PKG_VERSION"));
+    config.headers.push((USER_AGENT, HeaderValue::try_from(agent).context("this replica's name cannot stand in a header")?));
+    Ok(config)
 }
 
 async fn both_ready(

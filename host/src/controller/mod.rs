@@ -21,6 +21,7 @@ use crate::catalog::{Catalog, Plugin};
 use crate::crd::Database;
 use crate::crd::database::{PlanInUse, PluginInUse};
 use crate::fault::Fault;
+use crate::leader::Leading;
 use crate::limits;
 use crate::names;
 use crate::observe::{self, Class};
@@ -38,6 +39,7 @@ pub struct Context {
     options: Options,
     caches: Arc<Caches>,
     catalog: Arc<Catalog>,
+    leading: Leading,
     databases: Store<DynamicObject>,
     memories: Memories,
     events: kube::runtime::events::Recorder,
@@ -213,6 +215,7 @@ async fn write(
 
 /// One pass over one database, and when to look again.
 async fn reconcile(object: Arc<DynamicObject>, ctx: Arc<Context>) -> Result<Action, Infallible> {
+    let Some(_pass) = ctx.leading.pass() else { return Ok(Action::await_change()) }; // who begins to lead is woken for all
     let Some(mut database) = report::parsed(&object, &ctx).await else { return Ok(Action::await_change()) };
     if database.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change()); // Kubernetes removes what it owns; writing would fight that

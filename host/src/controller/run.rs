@@ -23,6 +23,7 @@ use crate::apply::guard;
 use crate::cache::{Caches, Change, Key, Kind, Live, State, Trim, Wanted, Watches, api};
 use crate::catalog::{self, Catalog, Counts, Grants, Reporter, SourceEvent};
 use crate::crd::DatabaseSpec;
+use crate::leader::Leading;
 use crate::sandbox::Sandbox;
 use crate::telemetry::{DatabasePhase, Metrics, PluginPhase};
 use crate::{limits, names, observe};
@@ -40,14 +41,19 @@ pub struct Options {
     pub scope: Option<String>,
     /// Whether databases in the controller's own namespace are served.
     pub allow_own_namespace: bool,
+    /// Which replica this is: named in Events.
+    pub identity: String,
 }
 
 type DatabaseRef = ObjectRef<DynamicObject>;
 
-/// Runs the controller until `stop` resolves. `ready` becomes true when all plugins are loaded and the databases are listed.
+/// Runs the controller until `stop` resolves: it watches and loads plugins in any case, and reconciles while it is `leading`.
+/// `ready` becomes true when all plugins are loaded and the databases are listed.
 pub async fn run(
     client: Client,
     options: Options,
+    catalog: Arc<Catalog>,
+    leading: Leading,
     metrics: Arc<Metrics>,
     ready: watch::Sender<bool>,
     stop: impl Future<Output = ()> + Send + 'static,
@@ -58,10 +64,11 @@ pub async fn run(
     let watches = Arc::new(Watches::new(client.clone(), caches.clone(), changes_in));
     let writer = reflector::store::Writer::new(resource());
     let store = writer.as_reader();
-    let reporter = EventReporter { controller: names::MANAGER.to_owned(), instance: std::env::var("POD_NAME").ok() };
+    let reporter = EventReporter { controller: names::MANAGER.to_owned(), instance: Some(options.identity.clone()) };
     let ctx = Arc::new(Context {
         events: Recorder::new(client.clone(), reporter),
-        catalog: Arc::new(Catalog::default()),
+        catalog,
+        leading,
         databases: store.clone(),
         memories: Memories::default(),
         labels: Mutex::default(),
@@ -81,6 +88,7 @@ pub async fn run(
         tokio::spawn(desk.clone().definitions()),
         tokio::spawn(desk.clone().report(ready.subscribe())),
         tokio::spawn(desk.clone().rewatch()),
+        tokio::spawn(desk.clone().lead()),
     ];
     let plugins = tokio::spawn(desk.clone().plugins(Sandbox::new()?, sources, loaded));
     let databases = desk.clone().databases(writer);
@@ -219,6 +227,7 @@ impl Desk {
                 continue; // its end of listing notifies
             }
             self.gauge();
+            let Some(pass) = ctx.leading.pass() else { continue }; // who begins to lead notifies
             let kinds: Vec<_> =
                 ctx.databases.state().iter().filter_map(|object| spec(object)).map(|spec| spec.storage_class.kind).collect();
             let counts = |_: &str, of: &[String]| Counts {
@@ -227,6 +236,7 @@ impl Desk {
             };
             if let Err(error) = reporter.report(&ctx.catalog, counts, Timestamp::now()).await {
                 tracing::debug!(%error, "StoragePlugins not written; trying again");
+                drop(pass);
                 tokio::time::sleep(limits::RETRY_AFTER_MIN).await;
                 self.report.notify_one();
             }
@@ -244,6 +254,18 @@ impl Desk {
         let databases: Vec<_> = self.ctx.databases.state().iter().map(|object| database_phase(object)).collect();
         for phase in DatabasePhase::ALL {
             self.ctx.metrics.databases(phase, databases.iter().filter(|it| **it == phase).count());
+        }
+    }
+
+    /// Wakes everyone whenever this replica begins to lead: what happened while it stood by was only watched.
+    async fn lead(self: Arc<Self>) {
+        loop {
+            self.ctx.leading.begins().await;
+            self.report.notify_one();
+            for object in self.ctx.databases.state() {
+                let _ = self.wake.send(ObjectRef::from_obj_with(&*object, resource())).await;
+            }
+            self.ctx.leading.ends().await;
         }
     }
 

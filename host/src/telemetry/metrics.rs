@@ -23,6 +23,7 @@ pub struct Metrics {
     writes: Family<OfKind, Counter>,
     plugins: Family<PluginsIn, Gauge>,
     databases: Family<DatabasesIn, Gauge>,
+    leader: Gauge,
 }
 
 impl Metrics {
@@ -51,6 +52,11 @@ impl Metrics {
     /// Says how many databases are in a phase.
     pub fn databases(&self, phase: DatabasePhase, count: usize) {
         self.databases.get_or_create(&DatabasesIn { phase }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// Says whether this replica leads.
+    pub fn leads(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
     }
 
     /// Drops the series of a plugin that is gone, so that series are bounded by what is installed.
@@ -83,6 +89,7 @@ impl Default for Metrics {
             writes: Family::default(),
             plugins: Family::default(),
             databases: Family::default(),
+            leader: Gauge::default(),
         };
         let r = &mut metrics.registry;
         r.register("reconciles", "Passes over a database, by how they ended", metrics.reconciles.clone());
@@ -92,6 +99,7 @@ impl Default for Metrics {
         r.register("writes", "Objects written, by kind and by what came of it", metrics.writes.clone());
         r.register("plugins", "Plugins, by phase", metrics.plugins.clone());
         r.register("databases", "Databases, by phase", metrics.databases.clone());
+        r.register("leader", "Whether this replica reconciles (1) or stands by (0)", metrics.leader.clone());
         // Every word is there from the start: a rate over a series that appears with its first error shows nothing.
         for result in Reconciled::ALL {
             drop(metrics.reconciles.get_or_create(&OfPass { result }));
@@ -242,6 +250,7 @@ mod tests {
         metrics.wrote("ConfigMap", Written::Changed);
         metrics.plugins(PluginPhase::Serving, 2);
         metrics.databases(DatabasePhase::Blocked, 3);
+        metrics.leads(true);
         let text = metrics.text();
         for line in [
             r#"atomix_reconciles_total{result="cluster"} 1"#,
@@ -253,6 +262,7 @@ mod tests {
             r#"atomix_plugins{phase="serving"} 2"#,
             r#"atomix_plugins{phase="refused"} 0"#,
             r#"atomix_databases{phase="blocked"} 3"#,
+            "atomix_leader 1",
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "no line {line:?} in\n{text}");
