@@ -147,8 +147,8 @@ pub const LEASE_RENEWED_EVERY: Duration = Duration::from_secs(5);
 pub const LEASE_MARGIN: Duration = Duration::from_secs(3);
 /// Pause before a Lease that could not be written is tried again: several tries fit between a failed renewal and the end.
 pub const LEASE_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// How long one request for a Lease may take: two fit between a renewal and the end.
-pub const LEASE_REQUEST_WITHIN: Duration = Duration::from_secs(4);
+/// How long one request for a Lease may take: a renewal that hangs leaves time for another before the end.
+pub const LEASE_REQUEST_WITHIN: Duration = Duration::from_secs(3);
 /// How long running passes may go on when the leader stops: most take milliseconds, and the next leader waits.
 pub const LEADER_LEAVES_WITHIN: Duration = Duration::from_secs(1);
 /// Pause of a new leader before its first pass: what the one before wrote last is still on its way to our caches.

@@ -3,11 +3,13 @@
 
 use std::time::{Duration, Instant};
 
+use atomix_controller::leader;
 use harness::audit::{Mark, Request, table};
-use harness::controller::{Controller, USER};
+use harness::controller::{ACCOUNT, Controller, NAMESPACE, USER};
 use harness::eventually::{Eventually, eventually};
 use harness::signal::{Signal, send};
 use harness::world::{Namespace, SOON, World, private_world};
+use tokio::sync::watch;
 
 const DATABASE: &str = r"
 apiVersion: storage.cloud.atomix.io/v1beta1
@@ -79,6 +81,15 @@ async fn one_of_two_writes_and_the_other_takes_over_when_it_dies() {
     let counted = |text: String| text.contains("atomix_databases{phase=\"ready\"} 1");
     assert!(counted(second.metrics().await.unwrap()), "who stands by counts what there is");
 
+    // What a replica sees of the others.
+    let options = leader::Options { namespace: NAMESPACE.into(), name: ACCOUNT.into(), identity: "observer".into() };
+    let (seen, leading) = (watch::Sender::new(leader::Replicas::new("observer")), leader::Leading::default());
+    let (client, mut replicas) = (world.plane.client().await.unwrap(), seen.subscribe());
+    tokio::spawn(async move { leader::attend(client, &options, &leading, &seen, std::future::pending()).await });
+    let all = ["observer", first.replica(), second.replica()];
+    replicas.wait_for(|seen| all.iter().all(|one| seen.known().contains_key(*one))).await.unwrap();
+    assert!(replicas.borrow().dead(all, Duration::ZERO, Instant::now()).is_empty());
+
     let mark = world.mark().await;
     first.kill().await.unwrap();
     let killed = Instant::now();
@@ -88,9 +99,16 @@ async fn one_of_two_writes_and_the_other_takes_over_when_it_dies() {
     assert!(took > LEASE - Duration::from_secs(6) && took < LEASE + Duration::from_secs(5), "it took {took:?}");
     converged(&ns, 3).await;
     assert!(!writes(&world, mark, &second).await.is_empty());
+    ns.eventually("the first is seen to be dead, and no other", || async {
+        let dead = replicas.borrow().dead(all, Duration::ZERO, Instant::now());
+        Ok(Eventually::when(dead.into_iter().eq([first.replica()]), || format!("{:?}", *replicas.borrow())))
+    })
+    .await;
 
     first.start().await.unwrap();
     assert!(!first.leads().await.unwrap(), "who comes back stands by, and is ready");
+    let alive = |seen: &leader::Replicas| seen.dead(all, Duration::ZERO, Instant::now()).is_empty();
+    replicas.wait_for(alive).await.unwrap();
     ns.settled().await;
     let mark = world.mark().await;
     scale(&ns, 2).await;

@@ -1,7 +1,7 @@
 //! What users see of the definitions, and what the API server refuses on its own: users what cannot be, the controller what is
 //! not its to do.
 
-use harness::controller::USER;
+use harness::controller::{NAMESPACE, USER};
 use harness::world::{Namespace, world};
 use serde_json::{Value, json};
 
@@ -192,6 +192,24 @@ async fn the_controllers_account_may_change_only_what_a_database_owns() {
         "PodRefused: StatefulSet policy/set: hostNetwork",
     );
     delete_as_controller(&ns, "apps", "v1", "StatefulSet", "set").await.unwrap();
+}
+
+#[tokio::test]
+async fn the_controllers_account_may_write_no_lease_but_its_own() {
+    let world = world().await;
+    let ns = world.namespace("leases").await;
+    let client = world.plane.client_as("controller").await.unwrap();
+    let leases: kube::Api<k8s_openapi::api::coordination::v1::Lease> = kube::Api::namespaced(client, NAMESPACE);
+    let foreign = "apiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {name: foreign}\nspec: {holderIdentity: a}\n";
+    world.kubectl().namespace(NAMESPACE).run_with(["create", "-f", "-"], foreign).await.unwrap();
+    let lease = ns.must(leases.get("foreign").await).await;
+    for (deed, done) in [
+        ("replace", leases.replace("foreign", &Default::default(), &lease).await.map(drop)),
+        ("delete", leases.delete("foreign", &Default::default()).await.map(drop)),
+    ] {
+        let refusal = done.expect_err(deed).to_string();
+        assert!(refusal.contains("LeaseRefused: foreign: the controller may write no Lease but its own"), "{refusal}");
+    }
 }
 
 #[tokio::test]

@@ -63,6 +63,14 @@ impl Leading {
         let _ = self.0.duty.subscribe().wait_for(|duty| !duty.leads).await;
     }
 
+    /// Waits until writes may not be begun any more.
+    pub(super) async fn runs_out(&self) {
+        while self.may_write(Instant::now()) {
+            let until = self.0.start + Duration::from_nanos(self.0.until.load(Ordering::Acquire));
+            tokio::time::sleep_until(until.into()).await; // it may have been renewed by then
+        }
+    }
+
     /// Says until when this replica leads. Answers whether that it leads, or does not, is new.
     pub(super) fn until(&self, until: Option<Instant>) -> bool {
         let leads = until.is_some();

@@ -4,8 +4,7 @@
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use futures::TryFutureExt as _;
-use futures::future::{Either, MapErr, Ready, ready};
+use futures::future::{BoxFuture, FutureExt as _, TryFutureExt as _};
 use kube::client::retry::RetryPolicy;
 use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config};
@@ -16,9 +15,10 @@ use tower::{BoxError, Layer, Service};
 use super::Leading;
 use crate::limits;
 
-/// A write that was not begun, since this replica does not lead. It comes as [`kube::Error::Service`].
+/// A write that was not begun, or whose answer nobody waits for, since this replica does not lead. It comes as
+/// [`kube::Error::Service`].
 #[derive(Debug, thiserror::Error)]
-#[error("not begun, since this replica does not lead (any more)")]
+#[error("given up, since this replica does not lead (any more)")]
 pub struct NotLeading;
 
 /// The layer.
@@ -57,22 +57,34 @@ impl<S> Layer<S> for Gate {
 impl<S> Service<http::Request<Body>> for Gated<S>
 where
     S: Service<http::Request<Body>>,
-    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    S::Response: Send + 'static,
+    S::Error: Into<BoxError> + 'static,
 {
     type Response = S::Response;
     type Error = BoxError;
-    type Future = Either<MapErr<S::Future, fn(S::Error) -> BoxError>, Ready<Result<S::Response, BoxError>>>;
+    type Future = BoxFuture<'static, Result<S::Response, BoxError>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        if request.method() == http::Method::GET || self.leading.may_write(Instant::now()) {
-            Either::Left(self.inner.call(request).map_err(Into::into))
-        } else {
-            Either::Right(ready(Err(NotLeading.into())))
+        if request.method() == http::Method::GET {
+            return self.inner.call(request).map_err(Into::into).boxed();
         }
+        if !self.leading.may_write(Instant::now()) {
+            return std::future::ready(Err(NotLeading.into())).boxed();
+        }
+        let (answer, leading) = (self.inner.call(request).map_err(Into::into), self.leading.clone());
+        async move {
+            tokio::select! {
+                biased; // one that still waits for its connection is not to go out
+                () = leading.runs_out() => Err(NotLeading.into()),
+                answer = answer => answer,
+            }
+        }
+        .boxed()
     }
 }
 
@@ -88,6 +100,22 @@ mod tests {
         let client = ClientBuilder::new(echo, "default").with_layer(&Gate(leading.clone())).build();
         let request = http::Request::builder().method(method).uri("/api").body(Body::empty()).unwrap();
         client.send(request).await.map(|answer| answer.status().as_u16()).map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_write_that_hangs_is_given_up_when_the_lease_has_run_out_and_a_renewal_gives_it_time() {
+        let hangs =
+            tower::service_fn(|_: http::Request<Body>| std::future::pending::<Result<http::Response<Body>, BoxError>>());
+        let (leading, start) = (Leading::default(), Instant::now());
+        let client = ClientBuilder::new(hangs, "default").with_layer(&Gate(leading.clone())).build();
+        leading.until(Some(start + Duration::from_millis(50)));
+        let request = http::Request::builder().method("PATCH").uri("/api").body(Body::empty()).unwrap();
+        let write = tokio::spawn(async move { client.send(request).await.map(drop) });
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        let renewed = start + Duration::from_millis(200);
+        leading.until(Some(renewed));
+        let error = write.await.unwrap().unwrap_err().to_string();
+        assert!(Instant::now() >= renewed && error.contains("does not lead"), "{error}");
     }
 
     #[tokio::test]
