@@ -259,13 +259,13 @@ impl Desk {
 
     /// Wakes everyone whenever this replica begins to lead: what happened while it stood by was only watched.
     async fn lead(self: Arc<Self>) {
+        let mut term = 0;
         loop {
-            self.ctx.leading.begins().await;
+            term = self.ctx.leading.next_term(term).await;
             self.report.notify_one();
             for object in self.ctx.databases.state() {
                 let _ = self.wake.send(ObjectRef::from_obj_with(&*object, resource())).await;
             }
-            self.ctx.leading.ends().await;
         }
     }
 

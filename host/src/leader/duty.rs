@@ -22,6 +22,8 @@ struct Inner {
 #[derive(Clone, Copy, Debug, Default)]
 struct Duty {
     leads: bool,
+    /// How often it began to lead; also when its time was up for a moment, since passes were refused then.
+    term: u64,
     passes: usize,
 }
 
@@ -53,14 +55,13 @@ impl Leading {
         begun.then(|| Pass(self.clone()))
     }
 
-    /// Waits until this replica leads.
-    pub async fn begins(&self) {
-        let _ = self.0.duty.subscribe().wait_for(|duty| duty.leads).await; // the sender lives in self
-    }
-
-    /// Waits until this replica does not lead.
-    pub async fn ends(&self) {
-        let _ = self.0.duty.subscribe().wait_for(|duty| !duty.leads).await;
+    /// Waits until this replica begins to lead, for another time than the `last` (0 for the first). Answers which time it is.
+    pub async fn next_term(&self, last: u64) -> u64 {
+        let mut duty = self.0.duty.subscribe();
+        match duty.wait_for(|duty| duty.leads && duty.term > last).await {
+            Ok(duty) => duty.term,
+            Err(_) => last, // cannot be: the sender lives in self
+        }
     }
 
     /// Waits until writes may not be begun any more.
@@ -74,8 +75,16 @@ impl Leading {
     /// Says until when this replica leads. Answers whether that it leads, or does not, is new.
     pub(super) fn until(&self, until: Option<Instant>) -> bool {
         let leads = until.is_some();
-        self.0.until.store(until.map_or(0, |until| nanos(until - self.0.start)), Ordering::Release);
-        self.0.duty.send_if_modified(|duty| std::mem::replace(&mut duty.leads, leads) != leads)
+        let before = self.0.until.swap(until.map_or(0, |until| nanos(until - self.0.start)), Ordering::AcqRel);
+        let ran_out = before <= nanos(self.0.start.elapsed()); // looked at after the swap: who was refused was so before
+        let mut news = false;
+        self.0.duty.send_if_modified(|duty| {
+            news = std::mem::replace(&mut duty.leads, leads) != leads;
+            let begins = leads && (news || ran_out);
+            duty.term += u64::from(begins);
+            news || begins
+        });
+        news
     }
 
     /// Begins no pass any more, lets those that run end, and forbids all writes when they have, or when it takes too long.
@@ -105,6 +114,7 @@ fn nanos(time: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt as _;
 
     #[test]
     fn nobody_leads_before_it_is_said_or_after_the_time_is_up() {
@@ -122,6 +132,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_renewal_that_comes_late_begins_a_term_since_passes_were_refused_meanwhile() {
+        let (leading, now, minute) = (Leading::default(), Instant::now(), Duration::from_secs(60));
+        leading.until(Some(now + minute));
+        assert_eq!(leading.next_term(0).await, 1);
+        leading.until(Some(now + 2 * minute));
+        leading.until(Some(now));
+        assert!(leading.next_term(1).now_or_never().is_none(), "renewed in time: the same term");
+        assert!(leading.pass().is_none());
+        assert!(!leading.until(Some(now + 3 * minute)), "nobody noticed that it had run out");
+        assert_eq!(leading.next_term(1).await, 2);
+        leading.until(None);
+        leading.until(Some(now + minute));
+        assert_eq!(leading.next_term(2).await, 3, "also if it was over only for a moment");
+    }
+
+    #[tokio::test]
     async fn at_the_end_running_passes_may_write_and_no_new_one_begins() {
         let leading = Leading::default();
         leading.until(Some(Instant::now() + Duration::from_secs(60)));
@@ -130,7 +156,7 @@ mod tests {
             let leading = leading.clone();
             async move { leading.end(Duration::from_secs(60)).await }
         });
-        leading.ends().await;
+        let _ = leading.0.duty.subscribe().wait_for(|duty| !duty.leads).await.unwrap();
         assert!(leading.pass().is_none() && leading.may_write(Instant::now()));
         drop(pass);
         ending.await.unwrap();

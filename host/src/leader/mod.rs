@@ -28,7 +28,7 @@ use crate::telemetry::Metrics;
 pub use self::duty::{Leading, Pass};
 pub use self::gate::{Gate, Gated, NotLeading, gated};
 pub use self::replicas::attend;
-pub use self::roster::{Replica, Replicas};
+pub use self::roster::{Held, Replica, Replicas};
 
 /// Which Leases there are, and who we are in them.
 #[derive(Clone, Debug)]
