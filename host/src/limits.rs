@@ -62,6 +62,15 @@ pub const DESCRIPTOR_TEXT_CHARS_MAX: usize = 253;
 /// Most bytes of a class's schema: definitions must stay far under the API server's request limit.
 pub const SCHEMA_BYTES_MAX: usize = 256 * KIB;
 
+// ---- What a plugin may say of groups of the old gRPC API.
+
+/// Most protocols of a plugin: one for each of its class kinds.
+pub const PROTOCOLS_MAX: usize = CLASS_KINDS_MAX;
+/// Most members of each partition of a group: far more than agree with each other in any storage.
+pub const PARTITION_SIZE_MAX: u32 = 1024;
+/// Most bytes of a group's message: it stands in the status of each database, and a configuration has some dozens.
+pub const GROUP_BYTES_MAX: usize = 4 * KIB;
+
 // ---- What a plan may hold.
 
 /// Most objects of a plan: eight for each of 1024 clusters.

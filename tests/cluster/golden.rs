@@ -9,15 +9,19 @@ use atomix_controller::sandbox::{Metered, Revision, Sandbox};
 use atomix_controller::wit::{Plan, Refusal, Request};
 use harness::{dist, paths};
 
-/// The plugin of the checkout, as it was built last.
-fn plugin(name: &str) -> Revision {
+/// One for all tests.
+pub fn sandbox() -> Sandbox {
     static SANDBOX: OnceLock<Sandbox> = OnceLock::new();
+    SANDBOX.get_or_init(|| Sandbox::new().expect("this machine runs plugins")).clone()
+}
+
+/// The plugin of the checkout, as it was built last.
+pub fn plugin(name: &str) -> Revision {
     static BUILT: OnceLock<()> = OnceLock::new();
     BUILT.get_or_init(|| dist::build_unless_prebuilt().expect("the plugins build"));
-    let sandbox = SANDBOX.get_or_init(|| Sandbox::new().expect("this machine runs plugins"));
     let wasm = dist::wasm(name);
     let bytes = fs::read(&wasm).unwrap_or_else(|error| panic!("{} cannot be read: {error}", wasm.display()));
-    sandbox.load(name, &bytes).unwrap_or_else(|fault| panic!("{fault}"))
+    sandbox().load(name, &bytes).unwrap_or_else(|fault| panic!("{fault}"))
 }
 
 fn given(case: &Path) -> Request {

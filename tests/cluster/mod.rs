@@ -9,6 +9,7 @@ mod drift;
 mod example;
 mod foreign;
 mod golden;
+mod groups;
 mod guard;
 mod hostile;
 mod members;

@@ -61,6 +61,23 @@ impl Catalog {
         entries.values().filter_map(|entry| entry.serving.clone()).find(|plugin| plugin.class_kind(kind).is_some())
     }
 
+    /// The plugin that understands a protocol: the full name of the message by which a group of the old gRPC API asks for storage.
+    pub fn for_protocol(&self, message: &str) -> Option<Arc<Plugin>> {
+        self.all().into_iter().find(|plugin| plugin.understands(message))
+    }
+
+    /// Names of plugins and the protocols that they understand, sorted.
+    pub fn protocols(&self) -> Vec<(String, String)> {
+        let plugins = self.all().into_iter();
+        let pairs = plugins.flat_map(|plugin| {
+            let name = &plugin.revision.descriptor().name;
+            plugin.revision.protocols().iter().map(|protocol| (name.clone(), protocol.clone())).collect::<Vec<_>>()
+        });
+        let mut pairs: Vec<_> = pairs.collect();
+        pairs.sort();
+        pairs
+    }
+
     /// All plugins that serve, by name.
     pub fn all(&self) -> Vec<Arc<Plugin>> {
         let entries = self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -149,8 +166,8 @@ impl Catalog {
                 descriptor.name, source.name, name
             )));
         }
-        if let Some((kind, other)) = self.claimed(name, &descriptor.class_kinds) {
-            return Err(blame(format!("class kind {kind} is already served by plugin {other}, which came first")));
+        if let Some((what, other)) = self.claimed(name, &revision) {
+            return Err(blame(format!("{what} is already served by plugin {other}, which came first")));
         }
         let role = format!("atomix-plugin-{name}");
         let grants = grants.ok_or_else(|| {
@@ -168,12 +185,16 @@ impl Catalog {
         Ok(Arc::new(Plugin { revision, grants, config_map: source.name.clone() }))
     }
 
-    fn claimed(&self, name: &str, kinds: &[ClassKind]) -> Option<(String, String)> {
+    /// A class kind or a protocol of a revision that another plugin serves, in words, and that plugin.
+    fn claimed(&self, name: &str, revision: &Revision) -> Option<(String, String)> {
         let entries = self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner());
         let others = entries.iter().filter(|(other, _)| *other != name);
         others.filter_map(|(other, entry)| Some((other, entry.serving.as_ref()?))).find_map(|(other, plugin)| {
-            let kind = kinds.iter().find(|kind| plugin.class_kind(&kind.kind).is_some())?;
-            Some((kind.kind.clone(), other.clone()))
+            let mut kinds = revision.descriptor().class_kinds.iter().map(|class| &class.kind);
+            let kind = kinds.find(|kind| plugin.class_kind(kind).is_some()).map(|kind| format!("class kind {kind}"));
+            let protocol =
+                || revision.protocols().iter().find(|it| plugin.understands(it)).map(|it| format!("protocol {it}"));
+            Some((kind.or_else(protocol)?, other.clone()))
         })
     }
 
@@ -190,6 +211,10 @@ impl Plugin {
     /// What the plugin says of a class kind, if it serves it.
     pub fn class_kind(&self, kind: &str) -> Option<&ClassKind> {
         self.revision.descriptor().class_kinds.iter().find(|class| class.kind == kind)
+    }
+
+    fn understands(&self, protocol: &str) -> bool {
+        self.revision.protocols().iter().any(|it| it == protocol)
     }
 
     fn kinds(&self) -> BTreeSet<String> {

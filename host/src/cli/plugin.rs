@@ -37,7 +37,7 @@ struct Pack {
     namespace: String,
 }
 
-/// Tell what a plugin is: name, version and digest, classes, kinds that it writes and watches, size and fuel.
+/// Tell what a plugin is: name, version and digest, classes, protocols of groups, kinds that it writes and watches, size and fuel.
 #[derive(clap::Args, Debug)]
 struct Inspect {
     /// The plugin: a WebAssembly component, as it is or in gzip; - for standard input.
@@ -97,6 +97,7 @@ fn told(plugin: &Plugin) -> String {
         };
         lines.push(("Class", format!("{} ({}) {}{short}", class.kind, class.plural, class.versions.join(", "))));
     }
+    lines.extend(revision.protocols().iter().map(|protocol| ("Protocol", protocol.clone())));
     lines.extend(descriptor.emits.iter().map(|kind| ("Writes", about(kind))));
     lines.extend(descriptor.watches.iter().map(|kind| ("Watches", about(kind))));
     lines.iter().map(|(what, value)| format!("{what:<10}{value}\n")).collect()

@@ -9,7 +9,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Store, Trap};
 
 use crate::limits;
-use crate::wit::{Descriptor, FieldError, Plan, Refusal, Request, v0_1};
+use crate::wit::{Descriptor, FieldError, Group, GroupClass, Plan, Refusal, Request, v0_1, v0_1_groups};
 
 mod bytes;
 mod fault;
@@ -30,6 +30,7 @@ pub struct Revision(Arc<Loaded>);
 
 struct Loaded {
     descriptor: Descriptor,
+    protocols: Vec<String>,
     digest: String,
     describe_fuel: u64,
     guest: Guest,
@@ -87,6 +88,44 @@ impl Revision {
             promises::check_field_errors(errors).map_err(|why| self.blame(Wrong::Promise(why)))?;
         }
         Ok(answer)
+    }
+
+    /// Asks which class a group of the old gRPC API asks for: the full name of a message, the message as protobuf encodes it, and the
+    /// members of each partition. None if the plugin does not serve groups.
+    pub fn class_of(
+        &self,
+        protocol: &str,
+        value: &[u8],
+        partition_size: u32,
+    ) -> Result<Option<Result<GroupClass, Vec<FieldError>>>, PluginFault> {
+        let Some(groups) = self.0.guest.pre.groups() else { return Ok(None) };
+        let call = |store: &mut Store<Caps>| groups.class_of(store, protocol, value, partition_size);
+        let run = self.0.guest.run(limits::VALIDATE_FUEL, |_, store| call(store));
+        let answer = run.map_err(|wrong| self.blame(wrong.during("class-of")))?.answer;
+        let answer = answer.map_err(|garbled| self.blame(Wrong::Promise(garbled)))?;
+        let checked = match &answer {
+            Ok(class) => promises::check_group_class(class, &self.0.descriptor),
+            Err(errors) => promises::check_field_errors(errors),
+        };
+        checked.map_err(|why| self.blame(Wrong::Promise(why)))?;
+        Ok(Some(answer))
+    }
+
+    /// Asks what a class's spec means as a group of the old gRPC API. None if the plugin does not serve groups, or cannot say it.
+    pub fn group_of(&self, kind: &str, spec: &serde_json::Value) -> Result<Option<Group>, PluginFault> {
+        let Some(groups) = self.0.guest.pre.groups() else { return Ok(None) };
+        let spec = spec.to_string();
+        let run = self.0.guest.run(limits::VALIDATE_FUEL, |_, store| groups.group_of(store, kind, &spec));
+        let group = run.map_err(|wrong| self.blame(wrong.during("group-of")))?.answer;
+        if let Some(group) = &group {
+            promises::check_group(group, &self.0.protocols).map_err(|why| self.blame(Wrong::Promise(why)))?;
+        }
+        Ok(group)
+    }
+
+    /// Full names of the protobuf messages by which groups of the old gRPC API ask for the plugin's storage; empty if it serves none.
+    pub fn protocols(&self) -> &[String] {
+        &self.0.protocols
     }
 
     /// What the plugin says it is.
@@ -158,22 +197,44 @@ impl Sandbox {
         let digest = hex(&Sha256::digest(bytes));
         let blame = |what| PluginFault { plugin: hint.to_owned(), version: None, digest: digest.clone(), what };
         bytes::check(bytes).map_err(blame)?;
-        let guest = self.compile(bytes).map_err(|error| blame(Wrong::Bytes(format!("it does not compile: {error:#}"))))?;
+        let guest = self.compile(bytes).map_err(blame)?;
+        guest.check_groups().map_err(blame)?;
         let run = guest.run(limits::DESCRIBE_FUEL, |pre, store| pre.describe(store));
         let Metered { answer, fuel: describe_fuel } = run.map_err(|wrong| blame(wrong.during("describe")))?;
         let descriptor = answer.map_err(|garbled| blame(Wrong::Promise(garbled)))?;
         promises::check_descriptor(&descriptor).map_err(|why| blame(Wrong::Promise(why)))?;
-        Ok(Revision(Arc::new(Loaded { descriptor, digest, describe_fuel, guest })))
+        let protocols = match guest.pre.groups() {
+            None => Vec::new(),
+            Some(groups) => {
+                let run = guest.run(limits::DESCRIBE_FUEL, |_, store| groups.protocols(store));
+                run.map_err(|wrong| blame(wrong.during("protocols")))?.answer
+            }
+        };
+        promises::check_protocols(&protocols).map_err(|why| blame(Wrong::Promise(why)))?;
+        Ok(Revision(Arc::new(Loaded { descriptor, protocols, digest, describe_fuel, guest })))
     }
 
-    fn compile(&self, bytes: &[u8]) -> wasmtime::Result<Guest> {
-        let component = Component::new(&self.engine, bytes)?;
-        let pre = Linker::new(&self.engine).instantiate_pre(&component)?; // an empty linker: nothing can be imported
-        Ok(Guest { sandbox: self.clone(), pre: v0_1::Pre::new(pre)? })
+    fn compile(&self, bytes: &[u8]) -> Result<Guest, Wrong> {
+        let broken = |error: wasmtime::Error| Wrong::Bytes(format!("it does not compile: {error:#}"));
+        let component = Component::new(&self.engine, bytes).map_err(broken)?;
+        let pre = Linker::new(&self.engine).instantiate_pre(&component).map_err(broken)?; // an empty linker: nothing can be imported
+        let pre = v0_1::Pre::new(pre).map_err(|error| Wrong::Promise(format!("{error:#}")))?;
+        Ok(Guest { sandbox: self.clone(), pre })
     }
 }
 
 impl Guest {
+    /// Whether the optional interface `groups`, if it is exported, has the contract's types.
+    fn check_groups(&self) -> Result<(), Wrong> {
+        let Some(groups) = self.pre.groups() else { return Ok(()) };
+        let Metered { answer, .. } = self.run(limits::DESCRIBE_FUEL, |_, store| Ok(groups.check_types(store)))?;
+        let odd = answer.err().filter(|error| error.downcast_ref::<Trap>().is_none()); // what traps here traps in `describe` too
+        match odd {
+            None => Ok(()),
+            Some(error) => Err(Wrong::Promise(format!("its export {} cannot be used: {error:#}", v0_1_groups::EXPORT))),
+        }
+    }
+
     /// Makes one call in a store of its own: whatever it leaves behind goes with the store.
     fn run<T>(
         &self,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::limits;
-use crate::wit::{ClassKind, Descriptor, FieldError, ObjectKind, Plan, Reason, Refusal, Request, short};
+use crate::wit::{ClassKind, Descriptor, FieldError, Group, GroupClass, ObjectKind, Plan, Reason, Refusal, Request, short};
 
 type Checked = Result<(), String>;
 
@@ -192,6 +192,51 @@ fn check_object_kind(said: &ObjectKind) -> Checked {
     Ok(())
 }
 
+/// Checks what `protocols` said: full names of messages, as protobuf has them.
+pub fn check_protocols(said: &[String]) -> Checked {
+    at_most("protocols", said.len(), limits::PROTOCOLS_MAX)?;
+    let part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    for (at, name) in said.iter().enumerate() {
+        if name.len() > limits::DESCRIPTOR_TEXT_CHARS_MAX || !name.split('.').all(part) {
+            return Err(format!(
+                "a protocol is {:?}; the full name of a protobuf message of at most {} characters is expected",
+                short(name),
+                limits::DESCRIPTOR_TEXT_CHARS_MAX
+            ));
+        }
+        if said[..at].contains(name) {
+            return Err(format!("the protocol {name} is named twice"));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the class of `class-of`: one that the plugin serves.
+pub fn check_group_class(said: &GroupClass, descriptor: &Descriptor) -> Checked {
+    let kind = descriptor.class_kinds.iter().find(|kind| kind.kind == said.kind);
+    match kind.is_some_and(|kind| kind.versions.contains(&said.version)) {
+        true => Ok(()),
+        false => {
+            Err(format!("the class for a group is {} {}, which it does not serve", short(&said.kind), short(&said.version)))
+        }
+    }
+}
+
+/// Checks the group of `group-of` against what `protocols` said.
+pub fn check_group(said: &Group, protocols: &[String]) -> Checked {
+    if !protocols.contains(&said.protocol) {
+        return Err(format!("the protocol of a group is {:?}, which it did not name before", short(&said.protocol)));
+    }
+    if !(1..=limits::PARTITION_SIZE_MAX).contains(&said.partition_size) {
+        let (size, max) = (said.partition_size, limits::PARTITION_SIZE_MAX);
+        return Err(format!("a group has partitions of {size} members; 1 to {max} are accepted"));
+    }
+    at_most("bytes of a group's message", said.value.len(), limits::GROUP_BYTES_MAX)
+}
+
 fn at_most(what: &str, count: usize, max: usize) -> Checked {
     match count > max {
         true => Err(format!("{what}: {count}; at most {max} are accepted")),
@@ -288,6 +333,33 @@ mod tests {
         }
     }
 
+    fn kind(kind: &str) -> ObjectKind {
+        ObjectKind {
+            group: text("apps"),
+            version: text("v1"),
+            kind: text(kind),
+            plural: kind.to_lowercase(),
+            reads: vec![text("/status")],
+        }
+    }
+
+    fn descriptor() -> Descriptor {
+        Descriptor {
+            name: text("web"),
+            version: text("0.1.0"),
+            class_kinds: vec![ClassKind {
+                kind: text("WebStorageClass"),
+                plural: text("webstorageclasses"),
+                short_names: Vec::new(),
+                versions: vec![text("v1beta1")],
+                spec_schema: json!({"type": "object"}),
+                columns: vec![Column { name: text("Image"), data_type: text("string"), json_path: text(".spec.image") }],
+            }],
+            emits: vec![kind("Widget")],
+            watches: vec![kind("Gadget")],
+        }
+    }
+
     #[track_caller]
     fn broken(spoil: impl FnOnce(&mut Plan), says: &str) {
         let mut plan = plan();
@@ -326,28 +398,43 @@ mod tests {
     }
 
     #[test]
+    fn protocols_are_full_names_and_groups_speak_of_them() {
+        let named = |name: &str| check_protocols(&[text("a.b_2.Message"), text(name)]);
+        assert_eq!(named("Message"), Ok(()));
+        for wrong in ["", ".a", "a..b", "a.2b", "a b", "type.googleapis.com/a.B", &"x".repeat(254)] {
+            assert!(named(wrong).expect_err("it is refused").contains("the full name of a protobuf message"), "{wrong}");
+        }
+        assert_eq!(named("a.b_2.Message"), Err(text("the protocol a.b_2.Message is named twice")));
+        let many: Vec<_> = (0..17).map(|i| format!("m{i}")).collect();
+        assert_eq!(check_protocols(&many), Err(text("protocols: 17; at most 16 are accepted")));
+
+        let group = |partition_size, protocol: &str, bytes| {
+            check_group(&Group { partition_size, protocol: text(protocol), value: vec![0; bytes] }, &[text("a.B")])
+        };
+        assert_eq!(group(1024, "a.B", limits::GROUP_BYTES_MAX), Ok(()));
+        for wrong in
+            [group(0, "a.B", 0), group(1025, "a.B", 0), group(1, "a.C", 0), group(1, "a.B", limits::GROUP_BYTES_MAX + 1)]
+        {
+            assert!(wrong.is_err());
+        }
+    }
+
+    #[test]
+    fn the_class_for_a_group_is_one_that_the_plugin_serves() {
+        let class = |kind: &str, version: &str| {
+            check_group_class(&GroupClass { kind: text(kind), version: text(version), spec: json!({}) }, &descriptor())
+        };
+        assert_eq!(class("WebStorageClass", "v1beta1"), Ok(()));
+        assert_eq!(
+            class("WebStorageClass", "v2"),
+            Err(text("the class for a group is WebStorageClass v2, which it does not serve"))
+        );
+        assert!(class("Other", "v1beta1").is_err());
+    }
+
+    #[test]
     fn a_descriptor_names_itself_and_what_it_deals_with() {
-        let kind = |kind: &str| ObjectKind {
-            group: text("apps"),
-            version: text("v1"),
-            kind: text(kind),
-            plural: kind.to_lowercase(),
-            reads: vec![text("/status")],
-        };
-        let good = Descriptor {
-            name: text("web"),
-            version: text("0.1.0"),
-            class_kinds: vec![ClassKind {
-                kind: text("WebStorageClass"),
-                plural: text("webstorageclasses"),
-                short_names: Vec::new(),
-                versions: vec![text("v1beta1")],
-                spec_schema: json!({"type": "object"}),
-                columns: vec![Column { name: text("Image"), data_type: text("string"), json_path: text(".spec.image") }],
-            }],
-            emits: vec![kind("Widget")],
-            watches: vec![kind("Gadget")],
-        };
+        let good = descriptor();
         assert_eq!(check_descriptor(&good), Ok(()));
         let broken = |spoil: &dyn Fn(&mut Descriptor), says: &str| {
             let mut bad = good.clone();

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub mod v0_1;
+pub mod v0_1_groups;
 
 /// The code of a problem without a known cause: members are not ready. While something starts it is no news.
 pub const MEMBERS_NOT_READY: &str = "MembersNotReady";
@@ -245,6 +246,29 @@ pub enum Refusal {
     Invalid(Vec<FieldError>),
     /// Something must be there first.
     Waiting(Reason),
+}
+
+/// A storage class to be made for a group of the old gRPC API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GroupClass {
+    /// Kind.
+    pub kind: String,
+    /// Version of that kind.
+    pub version: String,
+    /// Spec.
+    pub spec: Value,
+}
+
+/// What the old gRPC API shows of a class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Group {
+    /// Members of each partition, at least 1.
+    pub partition_size: u32,
+    /// Full name of the protobuf message.
+    pub protocol: String,
+    /// The message, encoded.
+    pub value: Vec<u8>,
 }
 
 /// A text of a guest, cut to what fits into a message.

@@ -5,7 +5,7 @@ use wasmtime::component::InstancePre;
 
 use super::{
     ClassKind, Column, Descriptor, Endpoint, FieldError, Note, ObjectKind, PartitionState, Plan, PlannedObject, Reason,
-    Refusal, Request, Unsupported,
+    Refusal, Request, Unsupported, v0_1_groups,
 };
 use crate::limits;
 
@@ -22,23 +22,32 @@ pub const EXPORT: &str = "atomix:storage/plugin@0.1.0";
 pub type Garbled = String;
 
 /// A component of this version, checked against the contract and ready to be instantiated.
-pub struct Pre<T: 'static>(bindings::StoragePluginPre<T>);
+pub struct Pre<T: 'static> {
+    plugin: bindings::StoragePluginPre<T>,
+    groups: Option<v0_1_groups::Pre<T>>,
+}
 
 impl<T: 'static> Clone for Pre<T> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { plugin: self.plugin.clone(), groups: self.groups.clone() }
     }
 }
 
 impl<T: 'static> Pre<T> {
-    /// Checks that the component's functions have the contract's types.
+    /// Checks that the component has the contract's functions, also those of the optional interfaces that it exports.
     pub fn new(component: InstancePre<T>) -> wasmtime::Result<Self> {
-        Ok(Self(bindings::StoragePluginPre::new(component)?))
+        let groups = v0_1_groups::Pre::new(&component)?;
+        Ok(Self { plugin: bindings::StoragePluginPre::new(component)?, groups })
+    }
+
+    /// The optional interface `groups`, if the component exports it.
+    pub fn groups(&self) -> Option<&v0_1_groups::Pre<T>> {
+        self.groups.as_ref()
     }
 
     /// Calls `describe` in the store.
     pub fn describe(&self, store: &mut wasmtime::Store<T>) -> wasmtime::Result<Result<Descriptor, Garbled>> {
-        let plugin = self.0.instantiate(&mut *store)?;
+        let plugin = self.plugin.instantiate(&mut *store)?;
         Ok(descriptor(plugin.atomix_storage_plugin().call_describe(store)?))
     }
 
@@ -49,14 +58,14 @@ impl<T: 'static> Pre<T> {
         kind: &str,
         spec: &str,
     ) -> wasmtime::Result<Result<(), Vec<FieldError>>> {
-        let plugin = self.0.instantiate(&mut *store)?;
+        let plugin = self.plugin.instantiate(&mut *store)?;
         let answer = plugin.atomix_storage_plugin().call_validate(store, kind, spec)?;
         Ok(answer.map_err(|errors| errors.into_iter().map(field_error).collect()))
     }
 
     /// Calls `plan` in the store.
     pub fn plan(&self, store: &mut wasmtime::Store<T>, seen: &Request) -> wasmtime::Result<Result<Unread, Refusal>> {
-        let plugin = self.0.instantiate(&mut *store)?;
+        let plugin = self.plugin.instantiate(&mut *store)?;
         let answer = plugin.atomix_storage_plugin().call_plan(store, &request(seen))?;
         Ok(answer.map(Unread).map_err(refusal))
     }

@@ -3,13 +3,13 @@
 //! Whatever share of the partitions a cluster has elsewhere, all of them live in cluster 1 here: the node of a cache has no peers.
 
 use atomix_sdk::{
-    Class, FieldError, Kind, PartitionState, Plan, Plugin, Reason, Refusal, Seen, Value, field_error, hash, json, reason,
-    text,
+    Class, FieldError, Group, Kind, PartitionState, Plan, Plugin, Reason, Refusal, Seen, Value, field_error, hash, json,
+    reason, text,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-atomix_sdk::export!(plugin);
+atomix_sdk::export!(plugin, groups);
 
 /// Partitions are kept in the memory of one node for each database; they are lost with its pod.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -37,7 +37,12 @@ enum ImagePullPolicy {
 /// What the plugin is.
 pub fn plugin() -> Plugin {
     Plugin::new("cache", env!("CARGO_PKG_VERSION"))
-        .class(Class::new("CacheStorageClass", plan).check(check).column("Image", "string", ".spec.image"))
+        .class(
+            Class::new("CacheStorageClass", plan)
+                .check(check)
+                .group("atomix.cache.config.ProtocolConfig", spec_of, group_of)
+                .column("Image", "string", ".spec.image"),
+        )
         .emits(Kind::new("v1", "ConfigMap"))
         .emits(Kind::new("v1", "Service"))
         .emits(Kind::new("apps/v1", "StatefulSet"))
@@ -182,6 +187,19 @@ fn check(class: &CacheClass) -> Vec<FieldError> {
         }
         false => Vec::new(),
     }
+}
+
+/// The class that a group asks for. Its message has no fields, so whatever stands in it is unknown and passed over.
+fn spec_of(_message: &[u8], partition_size: u32) -> Result<Value, Vec<FieldError>> {
+    match partition_size {
+        0 | 1 => Ok(json!({})), // 0 is how protobuf says that it is not given
+        more => Err(vec![field_error("partition_size", format!("{more} members; a cache has one node, so 1 is accepted"))]),
+    }
+}
+
+/// The group that a class means.
+fn group_of(_class: &CacheClass) -> Group {
+    Group { partition_size: 1, value: Vec::new() }
 }
 
 fn image() -> String {

@@ -1,8 +1,10 @@
 //! RaftStorageClass: what a user writes, and what can be wrong with it. Knows no database.
 
-use atomix_sdk::{FieldError, Value, field_error, preserve_unknown_fields};
+use atomix_sdk::{FieldError, Value, field_error, preserve_unknown_fields, text};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::protocol;
 
 /// Partitions are kept by clusters of Raft nodes; each cluster answers while more than half of its nodes do.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -23,26 +25,49 @@ pub struct RaftClass {
 
     /// Partitions that share a cluster, for databases that do not say so themselves. It counts when a database is created.
     #[serde(default)]
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(with = "u32", range(min = 1, max = 1024))]
     pub partitions_per_cluster: Option<u32>,
 
     /// Clusters that a database is spread over, where nothing says how many partitions share one. It counts when a database is
     /// created.
     #[serde(default)]
-    #[schemars(range(min = 1, max = 1024))]
+    #[schemars(with = "u32", range(min = 1, max = 1024))]
     pub clusters: Option<u32>,
 
     /// The volume that each node keeps its data on. Without it, data live and die with the node's pod. It is fixed once a cluster has
     /// started; volumes are never deleted with the database.
     #[serde(default)]
-    #[schemars(with = "Option<ClaimFields>")]
+    #[schemars(with = "ClaimFields")]
     pub volume_claim_template: Option<ClaimTemplate>,
 
     /// Requests and limits of each node, as in a container.
     #[serde(default)]
-    #[schemars(transform = preserve_unknown_fields)]
+    #[schemars(with = "Value", transform = preserve_unknown_fields)]
     pub resources: Option<Value>,
+
+    /// How long a node waits for its leader before it asks for an election, e.g. 2s. Without it, the node's default.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub election_timeout: Option<String>,
+
+    /// How often a leader shows itself, e.g. 0.5s. Without it, the node's default.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub heartbeat_interval: Option<String>,
+
+    /// How often a node writes a snapshot, e.g. 60s. Without it, the node's default.
+    #[serde(default)]
+    #[schemars(with = "String")]
+    pub snapshot_interval: Option<String>,
+
+    /// Entries of the log after which a node writes a snapshot. Without it, the node's default.
+    #[serde(default)]
+    #[schemars(with = "u32", range(min = 1))] // any whole number, in the schema of a definition
+    pub snapshot_threshold: Option<u64>,
 }
+
+/// What is accepted as a duration.
+pub const DURATION: &str = "a duration like 2s or 1.5s";
 
 /// When an image is pulled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -66,7 +91,8 @@ pub struct ClaimTemplate(pub Value);
 #[schemars(transform = preserve_unknown_fields)]
 struct ClaimFields {
     /// Name of the volume (default data), and labels and annotations of the claims.
-    #[schemars(transform = preserve_unknown_fields)]
+    #[serde(default)]
+    #[schemars(with = "Value", transform = preserve_unknown_fields)]
     metadata: Option<Value>,
 
     /// Spec of a PersistentVolumeClaim: accessModes, resources.requests.storage, storageClassName …
@@ -77,16 +103,18 @@ struct ClaimFields {
 impl ClaimTemplate {
     /// Name of the volume, and start of the claims' names.
     pub fn name(&self) -> &str {
-        self.0.pointer("/metadata/name").and_then(Value::as_str).unwrap_or("data")
+        self.0["metadata"]["name"].as_str().unwrap_or("data")
     }
 
     /// Size asked for, e.g. `1Gi`.
     pub fn size(&self) -> Option<&str> {
-        self.0.pointer(SIZE)?.as_str()
+        self.storage().as_str()
+    }
+
+    fn storage(&self) -> &Value {
+        &self.0["spec"]["resources"]["requests"]["storage"]
     }
 }
-
-const SIZE: &str = "/spec/resources/requests/storage";
 
 /// What the schema cannot say.
 pub fn check(class: &RaftClass) -> Vec<FieldError> {
@@ -117,6 +145,7 @@ pub fn check(class: &RaftClass) -> Vec<FieldError> {
             }
         }
     }
+    protocol::check(class, &mut wrong);
     errors
 }
 
@@ -134,15 +163,16 @@ fn check_claim(claim: &ClaimTemplate, wrong: &mut impl FnMut(&str, String)) {
         wrong("spec.volumeClaimTemplate.metadata.name", format!("{name:?}; {accepted}"));
     }
     let spec = "spec.volumeClaimTemplate.spec";
-    if claim.0.pointer("/spec/accessModes").and_then(Value::as_array).is_none_or(|modes| modes.is_empty()) {
+    if claim.0["spec"]["accessModes"].as_array().is_none_or(|modes| modes.is_empty()) {
         wrong(&format!("{spec}.accessModes"), "missing; [ReadWriteOnce] is what a node needs".to_owned());
     }
-    match claim.0.pointer(SIZE) {
-        None => wrong(&format!("{spec}.resources.requests.storage"), "missing; a size like 1Gi is expected".to_owned()),
-        Some(Value::String(size)) if size.starts_with(|c: char| c.is_ascii_digit()) => {}
-        Some(Value::Number(_)) => {}
-        Some(size) => wrong(&format!("{spec}.resources.requests.storage"), format!("{size}; a size like 1Gi is expected")),
-    }
+    let size = match claim.storage() {
+        Value::String(size) if size.starts_with(|c: char| c.is_ascii_digit()) => return,
+        Value::Number(_) => return,
+        Value::Null => "missing".to_owned(),
+        size => text(size),
+    };
+    wrong(&format!("{spec}.resources.requests.storage"), format!("{size}; a size like 1Gi is expected"));
 }
 
 fn one() -> u32 {
@@ -169,7 +199,8 @@ mod tests {
         let claim = json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
         let full = json!({
             "replicas": 3, "image": "registry:5000/raft@sha256:0123", "imagePullPolicy": "Always", "partitionsPerCluster": 4,
-            "volumeClaimTemplate": claim, "resources": {"requests": {"cpu": "1"}}
+            "volumeClaimTemplate": claim, "resources": {"requests": {"cpu": "1"}},
+            "electionTimeout": "2s", "heartbeatInterval": "0.5s", "snapshotInterval": "60s", "snapshotThreshold": 1
         });
         assert_eq!(errors(full), [""; 0]);
     }
@@ -178,6 +209,7 @@ mod tests {
     fn each_wrong_field_is_named_with_what_is_accepted() {
         let said = errors(json!({
             "replicas": 10, "image": "a b", "partitionsPerCluster": 0, "resources": {"cpu": 1},
+            "electionTimeout": "2", "heartbeatInterval": "0s", "snapshotInterval": "1ms", "snapshotThreshold": 0,
             "volumeClaimTemplate": {"metadata": {"name": "config"}, "spec": {"accessModes": [], "resources": {"requests": {"storage": "big"}}}}
         }));
         let paths: Vec<&str> = said.iter().filter_map(|error| error.split(':').next()).collect();
@@ -190,7 +222,11 @@ mod tests {
                 "spec.volumeClaimTemplate.metadata.name",
                 "spec.volumeClaimTemplate.spec.accessModes",
                 "spec.volumeClaimTemplate.spec.resources.requests.storage",
-                "spec.resources.cpu"
+                "spec.resources.cpu",
+                "spec.electionTimeout",
+                "spec.heartbeatInterval",
+                "spec.snapshotInterval",
+                "spec.snapshotThreshold"
             ]
         );
     }

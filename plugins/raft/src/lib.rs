@@ -7,6 +7,7 @@
 mod class;
 mod health;
 mod objects;
+mod protocol;
 mod running;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ pub use class::RaftClass;
 use objects::{API_PORT, Cluster};
 use running::{CLUSTER_LABEL, Clusters, POINTER};
 
-atomix_sdk::export!(plugin);
+atomix_sdk::export!(plugin, groups);
 
 /// What the plugin is.
 pub fn plugin() -> Plugin {
@@ -26,6 +27,7 @@ pub fn plugin() -> Plugin {
             Class::new("RaftStorageClass", plan)
                 .versions(&["v1beta1", "v1beta3"])
                 .check(class::check)
+                .group(protocol::MESSAGE, protocol::spec_of, protocol::group_of)
                 .column("Replicas", "integer", ".spec.replicas")
                 .column("Image", "string", ".spec.image"),
         )

@@ -1,8 +1,9 @@
 //! The objects of one cluster, as the YAML that they become. Decides nothing: takes what runs, and what the class says of the rest.
 
-use atomix_sdk::{Seen, Value, hash, json, text, wire};
+use atomix_sdk::{Seen, Value, hash, json, set, text, wire};
 
 use crate::class::{ClaimTemplate, RaftClass};
+use crate::protocol::protocol_json;
 use crate::running::{ANNOTATION, Running};
 
 /// Port that clients connect to.
@@ -31,7 +32,7 @@ impl Cluster<'_> {
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {"name": self.name, "labels": self.label(), "annotations": {ANNOTATION: self.running.text}},
-            "data": {"cluster.json": self.cluster_json(), "protocol.json": "{}"},
+            "data": {"cluster.json": self.cluster_json(), "protocol.json": self.protocol_json()},
         })
     }
 
@@ -68,14 +69,14 @@ impl Cluster<'_> {
                 "template": {
                     "metadata": {
                         "labels": self.seen.pod_labels(self.number),
-                        "annotations": {"storage.cloud.atomix.io/config-hash": hash(&self.cluster_json())},
+                        "annotations": {"storage.cloud.atomix.io/config-hash": hash(&self.what_nodes_read())},
                     },
                     "spec": self.pod(&selector),
                 },
             },
         });
-        if let Some(claim) = self.claim() {
-            members["spec"]["volumeClaimTemplates"] = json!([claim]);
+        if let (Some(spec), Some(claim)) = (members.get_mut("spec"), self.claim()) {
+            set(spec, "volumeClaimTemplates", vec![claim].into());
         }
         members
     }
@@ -138,7 +139,7 @@ impl Cluster<'_> {
             ],
         });
         if let Some(resources) = &class.resources {
-            container["resources"] = resources.clone();
+            set(&mut container, "resources", resources.clone());
         }
         let mut volumes = vec![json!({"name": "config", "configMap": {"name": self.name}})];
         if self.running.claim.is_none() {
@@ -164,15 +165,14 @@ impl Cluster<'_> {
     /// The claim of each member; it remembers what the cluster runs with, for a database made anew on volumes that were kept.
     fn claim(&self) -> Option<Value> {
         let ClaimTemplate(template) = self.running.claim.as_ref()?;
-        let part = |pointer: &str| template.pointer(pointer).and_then(Value::as_object).cloned().unwrap_or_default();
-        let mut annotations = part("/metadata/annotations");
+        let part = |part: &Value| part.as_object().cloned().unwrap_or_default();
+        let mut annotations = part(&template["metadata"]["annotations"]);
         annotations.insert(ANNOTATION.to_owned(), self.running.text.as_str().into());
         let mut metadata = json!({"name": self.volume_name(), "annotations": annotations});
-        if let (Some(labels), Value::Object(metadata)) = (template.pointer("/metadata/labels"), &mut metadata) {
-            metadata.insert("labels".to_owned(), labels.clone());
+        if let Some(labels) = template["metadata"].get("labels") {
+            set(&mut metadata, "labels", labels.clone());
         }
-        let claim =
-            json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": part("/spec")});
+        let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": part(&template["spec"])});
         Some(claim)
     }
 
@@ -190,6 +190,20 @@ impl Cluster<'_> {
         text(&json!({list: members, "partitions": partitions}))
     }
 
+    fn protocol_json(&self) -> String {
+        text(&protocol_json(&self.seen.class))
+    }
+
+    /// What a node reads when it starts: members restart when it changes. `protocol.json` counts once it says anything.
+    fn what_nodes_read(&self) -> String {
+        let mut read = self.cluster_json();
+        let protocol = self.protocol_json();
+        if protocol != "{}" {
+            read.push_str(&protocol);
+        }
+        read
+    }
+
     fn label(&self) -> Value {
         json!({"cluster": self.number.to_string()})
     }
@@ -205,9 +219,19 @@ impl Cluster<'_> {
 
 /// Whether an image, whatever its registry, tag and digest, is named `raft-replica`.
 fn is_first_era(image: &str) -> bool {
-    let name = image.split('@').next().unwrap_or_default();
-    let name = name.rsplit('/').next().unwrap_or_default();
-    name.split(':').next().unwrap_or_default().ends_with("raft-replica")
+    let (mut from, mut to) = (0, image.len());
+    for (at, byte) in image.bytes().enumerate() {
+        match byte {
+            b'@' => {
+                to = to.min(at);
+                break;
+            }
+            b'/' => (from, to) = (at + 1, image.len()),
+            b':' => to = to.min(at),
+            _ => {}
+        }
+    }
+    image.as_bytes()[from..to].ends_with(b"raft-replica")
 }
 
 #[cfg(test)]

@@ -52,6 +52,7 @@
 //! `cargo build --target wasm32-unknown-unknown` with `linker = "wasm-component-ld"` and `crate-type = ["cdylib"]` makes it a
 //! component. [`export!`] does nothing on other targets, so that `plan` is tested like any other function.
 
+mod groups;
 #[doc(hidden)]
 pub mod json;
 #[doc(hidden)]
@@ -74,8 +75,25 @@ pub mod contract {
     });
 }
 
+/// The optional interface alone: what is exported of both contracts is one component in the end.
+#[doc(hidden)]
+#[allow(missing_docs, unsafe_code, clippy::all)]
+pub mod groups_contract {
+    wit_bindgen::generate!({
+        inline: "package atomix:sdk; world only-groups { export atomix:storage/groups@0.1.0; }",
+        path: "wit/v0.1",
+        world: "atomix:sdk/only-groups",
+        pub_export_macro: true,
+        export_macro_name: "export_groups",
+        default_bindings_module: "atomix_sdk::groups_contract",
+        additional_derives: [PartialEq],
+    });
+}
+
 pub use contract::exports::atomix::storage::plugin as wire;
-pub use json::text;
+pub use groups::{Group, SpecOf};
+pub use groups_contract::exports::atomix::storage::groups as groups_wire;
+pub use json::{set, text};
 pub use plan::Plan;
 pub use plugin::{Class, Kind, Plugin};
 pub use schema::{preserve_unknown_fields, structural};
@@ -83,10 +101,35 @@ pub use seen::{Live, Seen};
 pub use serde_json::Value;
 pub use wire::{Endpoint, FieldError, PartitionState, Reason, Refusal};
 
-/// Makes the crate a plugin: `export!(plugin)`, where `plugin` is a `fn() -> Plugin`. Does nothing unless built for wasm32.
+/// Makes the crate a plugin: `export!(plugin)`, where `plugin` is a `fn() -> Plugin`; `export!(plugin, groups)` if a class has a
+/// [`Class::group`]. Does nothing unless built for wasm32.
 #[macro_export]
 macro_rules! export {
     ($plugin:ident) => {
+        $crate::export!(@component $plugin {});
+    };
+    ($plugin:ident, groups) => {
+        $crate::export!(@component $plugin {
+            impl $crate::groups_wire::Guest for Component {
+                fn protocols() -> Vec<String> {
+                    super::$plugin().protocols()
+                }
+                fn class_of(
+                    protocol: String,
+                    value: Vec<u8>,
+                    partition_size: u32,
+                ) -> Result<$crate::groups_wire::Class, Vec<$crate::groups_wire::FieldError>> {
+                    super::$plugin().class_of(&protocol, &value, partition_size)
+                }
+                fn group_of(kind: String, spec: String) -> Option<$crate::groups_wire::Group> {
+                    super::$plugin().group_of(&kind, &spec)
+                }
+            }
+
+            $crate::groups_contract::export_groups!(Component with_types_in $crate::groups_contract);
+        });
+    };
+    (@component $plugin:ident { $($groups:tt)* }) => {
         #[cfg(target_arch = "wasm32")]
         #[allow(missing_docs, unsafe_code)]
         mod atomix_component {
@@ -105,6 +148,8 @@ macro_rules! export {
             }
 
             $crate::contract::export_component!(Component with_types_in $crate::contract);
+
+            $($groups)*
         }
     };
 }

@@ -65,12 +65,13 @@ impl Plan {
 
 /// Storage needs no access to the API server; without this every pod would carry a token for it.
 fn without_token(manifest: &mut Value) {
-    let pod = match manifest.get("kind").and_then(Value::as_str) {
-        Some("Pod") => "/spec",
-        Some("CronJob") => "/spec/jobTemplate/spec/template/spec",
-        _ => "/spec/template/spec",
+    let pod: &[&str] = match manifest.get("kind").and_then(Value::as_str) {
+        Some("Pod") => &["spec"],
+        Some("CronJob") => &["spec", "jobTemplate", "spec", "template", "spec"],
+        _ => &["spec", "template", "spec"],
     };
-    if let Some(Value::Object(spec)) = manifest.pointer_mut(pod).filter(|spec| spec.get("containers").is_some()) {
+    let spec = pod.iter().try_fold(manifest, |inner, field| inner.get_mut(*field));
+    if let Some(Value::Object(spec)) = spec.filter(|spec| spec.get("containers").is_some()) {
         spec.entry("automountServiceAccountToken").or_insert(json!(false));
     }
 }

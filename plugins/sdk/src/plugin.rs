@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
+use crate::groups::{Group, Groups, SpecOf};
 use crate::{FieldError, Plan, Refusal, Seen, field_error, structural, text, wire};
 
 /// A plugin: its name, the kinds of class that it serves and the kinds of object that it deals with.
@@ -51,17 +52,21 @@ impl Plugin {
 
     /// The contract's `validate`.
     pub fn validate(&self, kind: &str, spec: &str) -> Result<(), Vec<FieldError>> {
-        let errors = match self.serves(kind) {
+        match self.serves(kind) {
             Ok(class) => (class.validate)(spec),
-            Err(error) => vec![error],
-        };
-        if errors.is_empty() { Ok(()) } else { Err(errors) }
+            Err(error) => Err(vec![error]),
+        }
     }
 
     /// The contract's `plan`. What `validate` refuses is refused here too, before the plugin's own function is asked.
     pub fn plan(&self, request: wire::Request) -> Result<wire::StoragePlan, Refusal> {
         let class = self.serves(&request.class.kind).map_err(|error| Refusal::Invalid(vec![error]))?;
         (class.plan)(request)
+    }
+
+    /// How each class that does so understands groups.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Groups> {
+        self.classes.iter().filter_map(|class| class.groups.as_ref())
     }
 
     fn serves(&self, kind: &str) -> Result<&Served, FieldError> {
@@ -80,12 +85,21 @@ pub struct Class<C> {
     columns: Vec<[&'static str; 3]>,
     check: fn(&C) -> Vec<FieldError>,
     plan: fn(&Seen<C>) -> Result<Plan, Refusal>,
+    group: Option<(&'static str, SpecOf, fn(&C) -> Group)>,
 }
 
 impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
     /// A class kind, e.g. `RaftStorageClass`, served in version v1beta1.
     pub fn new(kind: &'static str, plan: fn(&Seen<C>) -> Result<Plan, Refusal>) -> Self {
-        Self { kind, versions: &["v1beta1"], short_names: &[], columns: Vec::new(), check: |_| Vec::new(), plan }
+        Self {
+            kind,
+            versions: &["v1beta1"],
+            short_names: &[],
+            columns: Vec::new(),
+            check: |_| Vec::new(),
+            plan,
+            group: None,
+        }
     }
 
     /// Checks beyond the schema; they run before each plan, and when a class is applied.
@@ -112,29 +126,44 @@ impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
         self
     }
 
+    /// Serves groups created over the old gRPC API whose protocol is the protobuf message of this full name: `spec_of` makes the `spec`
+    /// of a class from it, `group_of` is the inverse. It takes `export!(plugin, groups)`.
+    pub fn group(mut self, protocol: &'static str, spec_of: SpecOf, group_of: fn(&C) -> Group) -> Self {
+        self.group = Some((protocol, spec_of, group_of));
+        self
+    }
+
     fn served(self) -> Served {
-        let Self { kind, versions, short_names, columns, check, plan } = self;
+        let Self { kind, versions, short_names, columns, check, plan, group } = self;
+        let read = move |spec: &str| read(spec, check);
         Served {
             kind,
             versions,
             short_names,
             columns,
             schema: || text(&structural::<C>()),
-            validate: Box::new(move |spec| match serde_json::from_str(spec) {
-                Ok(class) => check(&class),
-                Err(error) => vec![not_read(&error)],
-            }),
+            validate: Box::new(move |spec| read(spec).map(drop)),
             plan: Box::new(move |request| {
-                let class =
-                    serde_json::from_str(&request.class.spec).map_err(|error| Refusal::Invalid(vec![not_read(&error)]))?;
-                let errors = check(&class);
-                if !errors.is_empty() {
-                    return Err(Refusal::Invalid(errors));
-                }
+                let class = read(&request.class.spec).map_err(Refusal::Invalid)?;
                 plan(&Seen::new(request, class)).map(Plan::into_wire)
+            }),
+            groups: group.map(|(protocol, spec_of, group_of)| Groups {
+                kind,
+                version: versions.first().copied().unwrap_or_default(),
+                protocol,
+                spec_of,
+                group_of: Box::new(move |spec| read(spec).ok().map(|class| group_of(&class))),
             }),
         }
     }
+}
+
+/// A class's spec as its type, if nothing is wrong with it.
+#[inline(never)]
+fn read<C: DeserializeOwned>(spec: &str, check: fn(&C) -> Vec<FieldError>) -> Result<C, Vec<FieldError>> {
+    let class = serde_json::from_str(spec).map_err(|error| vec![not_read(&error)])?;
+    let errors = check(&class);
+    if errors.is_empty() { Ok(class) } else { Err(errors) }
 }
 
 /// A class kind whose spec type is behind its functions.
@@ -146,9 +175,10 @@ struct Served {
     schema: fn() -> String,
     validate: Box<ValidateFn>,
     plan: Box<PlanFn>,
+    groups: Option<Groups>,
 }
 
-type ValidateFn = dyn Fn(&str) -> Vec<FieldError>;
+type ValidateFn = dyn Fn(&str) -> Result<(), Vec<FieldError>>;
 type PlanFn = dyn Fn(wire::Request) -> Result<wire::StoragePlan, Refusal>;
 
 impl Served {
@@ -209,12 +239,17 @@ impl Kind {
 
 /// English plurals as Kubernetes forms them: policies, ingresses, services.
 fn plural(kind: &str) -> String {
-    let kind = kind.to_ascii_lowercase();
-    match kind.strip_suffix('y') {
-        Some(stem) if !stem.ends_with(['a', 'e', 'i', 'o', 'u']) => format!("{stem}ies"),
-        _ if kind.ends_with(['s', 'x']) || kind.ends_with("ch") => format!("{kind}es"),
-        _ => format!("{kind}s"),
-    }
+    let mut kind = kind.to_ascii_lowercase();
+    let end = match kind.as_bytes() {
+        [.., b'a' | b'e' | b'i' | b'o' | b'u', b'y'] => "s",
+        [.., b'y'] => {
+            kind.pop();
+            "ies"
+        }
+        [.., b's' | b'x'] | [.., b'c', b'h'] => "es",
+        _ => "s",
+    };
+    kind + end
 }
 
 fn not_read(error: &serde_json::Error) -> FieldError {

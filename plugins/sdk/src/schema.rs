@@ -19,8 +19,8 @@ pub fn structural<C: JsonSchema>() -> Value {
 /// its type names are kept.
 pub fn preserve_unknown_fields(schema: &mut Schema) {
     let mut fields = schema.as_object().cloned().unwrap_or_default();
-    fields.insert("type".to_owned(), json!("object"));
-    fields.insert("x-kubernetes-preserve-unknown-fields".to_owned(), json!(true));
+    json::put(&mut fields, "type", "object".into());
+    json::put(&mut fields, "x-kubernetes-preserve-unknown-fields", true.into());
     *schema = fields.into();
 }
 
@@ -36,12 +36,12 @@ fn mend(schema: &mut Value) {
         fields.remove("default");
     }
     if let Some(word) = fields.remove("const") {
-        fields.insert("enum".to_owned(), Value::Array(vec![word]));
+        json::put(fields, "enum", Value::Array(vec![word]));
     }
     for (keyword, bound) in [("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")] {
         if let Some(limit) = fields.get_mut(keyword) {
             let limit = std::mem::replace(limit, Value::Bool(true));
-            fields.insert(bound.to_owned(), limit);
+            json::put(fields, bound, limit);
         }
     }
     if let Some(Value::String(text)) = fields.get_mut("description") {
@@ -94,12 +94,12 @@ fn or_null(fields: &mut Map<String, Value>) {
             Some(Value::Object(real)) => {
                 for (keyword, value) in real {
                     if !fields.contains_key(&keyword) {
-                        fields.insert(keyword, value);
+                        json::put(fields, &keyword, value);
                     }
                 }
             }
             Some(kind) => {
-                fields.insert(keyword.to_owned(), kind);
+                json::put(fields, keyword, kind);
             }
             None => {}
         }
@@ -119,7 +119,7 @@ fn known_format(fields: &mut Map<String, Value>) {
             return;
         }
     };
-    fields.insert("format".to_owned(), json!(known));
+    json::put(fields, "format", known.into());
 }
 
 /// An enum of words, each with its own text, becomes one list of words whose texts follow the description.
@@ -144,10 +144,10 @@ fn plain_enum(fields: &mut Map<String, Value>) {
         }
     }
     fields.remove("oneOf");
-    fields.insert("type".to_owned(), "string".into());
-    fields.insert("enum".to_owned(), words.into());
+    json::put(fields, "type", "string".into());
+    json::put(fields, "enum", words.into());
     if !text.is_empty() {
-        fields.insert("description".to_owned(), text.into());
+        json::put(fields, "description", text.into());
     }
 }
 

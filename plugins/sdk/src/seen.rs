@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::{Endpoint, wire};
+use crate::{Endpoint, json, wire};
 
 /// All that a plan may depend on.
 pub struct Seen<C> {
@@ -80,7 +80,7 @@ impl<C> Seen<C> {
         for (key, value) in
             [("app", "atomix"), ("database", &self.database.database_label), ("cluster", &cluster.to_string())]
         {
-            labels.insert(key.to_owned(), value.into());
+            json::put(&mut labels, key, value.into());
         }
         labels.into()
     }
@@ -91,11 +91,11 @@ impl<C> Seen<C> {
         if let Value::Object(labels) = &mut labels {
             let instance = self.database.database_label.as_str();
             for (key, value) in [("managed-by", "atomix-controller"), ("part-of", "atomix"), ("instance", instance)] {
-                labels.insert(format!("app.kubernetes.io/{key}"), value.into());
+                json::put(labels, &format!("app.kubernetes.io/{key}"), value.into());
             }
             for (key, value) in &self.database.labels {
                 if !labels.contains_key(key) {
-                    labels.insert(key.clone(), value.as_str().into());
+                    json::put(labels, key, value.as_str().into());
                 }
             }
         }
