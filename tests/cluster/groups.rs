@@ -1,4 +1,4 @@
-//! Groups of the old gRPC API: what plugins make of them, through the real components. Each folder of
+//! Groups of the old gRPC API: what plugins make of them, through the real components and in a cluster. Each folder of
 //! `tests/golden/groups/<plugin>/` is a case: `given.yaml` a group or a class, `answer.yaml` what the plugin makes of it.
 
 use std::collections::BTreeMap;
@@ -7,6 +7,7 @@ use std::fs;
 use atomix_controller::catalog::{Catalog, Grants, Source};
 use atomix_controller::sandbox::{Revision, Sandbox, Wrong};
 use atomix_controller::wit::{FieldError, Group, GroupClass};
+use harness::world::world;
 use harness::{dist, paths};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -202,4 +203,82 @@ fn the_first_plugin_to_claim_a_protocol_keeps_it() {
     assert_eq!(catalog.for_protocol(RAFT).unwrap().revision.descriptor().name, "raft");
     settle("raft", raft); // its own claim is none of another
     assert_eq!(catalog.refusal("raft"), None);
+}
+
+const DATABASES: &str = r"
+apiVersion: storage.cloud.atomix.io/v1beta1
+kind: RaftStorageClass
+metadata: {name: raft}
+spec: {replicas: 1, electionTimeout: 2s, snapshotThreshold: 300}
+---
+apiVersion: storage.cloud.atomix.io/v1beta1
+kind: CacheStorageClass
+metadata: {name: cache}
+spec: {}
+---
+apiVersion: cloud.atomix.io/v1beta3
+kind: Database
+metadata: {name: db}
+spec:
+  partitions: 2
+  partitionsPerCluster: 1
+  storageClass: {kind: RaftStorageClass, name: raft}
+---
+apiVersion: cloud.atomix.io/v1beta3
+kind: Database
+metadata: {name: memory}
+spec:
+  partitions: 1
+  storageClass: {kind: CacheStorageClass, name: cache}
+";
+
+fn group(size: u32, message: &str, base64: &str) -> Value {
+    json!({"partitionSize": size, "protocol": {"typeUrl": format!("type.googleapis.com/{message}"), "value": base64}})
+}
+
+#[tokio::test]
+async fn a_database_says_what_its_class_means_as_a_group_and_follows_an_edit() {
+    let world = world().await;
+    let ns = world.namespace("groups").await;
+    ns.create(DATABASES).await;
+    ns.wait("database/db", "Ready").await;
+    ns.wait("database/memory", "Ready").await;
+    let database = ns.one("database/db").await;
+    assert_eq!(database["status"]["group"], group(1, RAFT, "CgIIAiCsAg=="), "0a 02 08 02, 20 ac 02");
+    let older = ns.one("database.v1beta2.cloud.atomix.io/db").await;
+    assert_eq!(older["status"]["group"], database["status"]["group"]);
+    let cache = ns.one("database/memory").await;
+    assert_eq!(cache["status"]["group"], group(1, "atomix.cache.config.ProtocolConfig", ""));
+    let config = ns.one("configmap/db-2").await;
+    assert_eq!(config["data"]["protocol.json"], r#"{"electionTimeout":"2s","snapshotThreshold":"300"}"#);
+    let set = ns.one("statefulset/db-2").await;
+    ns.settled().await;
+
+    let mark = world.mark().await;
+    let patch = r#"{"spec":{"snapshotThreshold":500,"electionTimeout":null}}"#;
+    ns.kubectl(["patch", "raftstorageclass/raft", "--type=merge", "-p", patch]).await;
+    ns.until("database/db", "the group follows the class", |found| {
+        found.iter().any(|db| db["status"]["group"] == group(1, RAFT, "IPQD"))
+    })
+    .await;
+    ns.until("configmap/db-2", "so do the nodes' files", |found| {
+        found.iter().any(|map| map["data"]["protocol.json"] == r#"{"snapshotThreshold":"500"}"#)
+    })
+    .await;
+    ns.until("statefulset/db-2", "and the nodes, which read them when they start", |found| {
+        found.iter().any(|now| now["spec"]["template"] != set["spec"]["template"])
+    })
+    .await;
+    ns.wait("database/db", "Ready").await;
+    ns.settled().await;
+    let requests = world.requests_since(mark).await;
+    let ours = |r: &&harness::audit::Request| r.user == harness::controller::USER && r.namespace == "groups" && r.writes();
+    let reads =
+        requests.iter().filter(|r| r.user == harness::controller::USER && r.verb == "get" && r.namespace == "groups");
+    assert_eq!(reads.count(), 0, "nothing is asked for it: {}", harness::audit::table(&requests));
+    assert!(
+        requests.iter().filter(ours).all(|r| !r.name.starts_with("memory")),
+        "the other database is left alone: {}",
+        harness::audit::table(&requests)
+    );
 }

@@ -18,6 +18,8 @@ pub(super) struct Memory {
     pub(super) applied: apply::Memory,
     /// The plugin's last failure.
     pub(super) failing: Option<Failing>,
+    /// What its class means as a group, as the plugin said last.
+    pub(super) group: Option<super::group::Told>,
     /// The status as last written, and the resourceVersion that it got.
     pub(super) status: Option<(u64, DatabaseStatus)>,
     /// When the status was last written.

@@ -1,5 +1,6 @@
 //! The few lines that are the product: one database at a time is brought to what its user asked for. Knows no gRPC.
 
+mod group;
 mod memory;
 mod report;
 mod run;
@@ -56,6 +57,7 @@ async fn converge(database: &Database, ctx: &Context, memory: &mut Memory, outco
     let (plugin, class) = resolve(database, ctx, outcome)?;
     let request = observe(database, &class, &plugin, ctx, outcome)?; //          reads
     let plan = plan(&plugin, request.clone(), ctx, memory, outcome).await?; //        thinks
+    group::tell(&plugin, &class, memory, outcome).await; //                          knows by heart, or asks
     let admitted = admit(&plan, &request, database, &plugin, ctx)?; //           checks
     let applied = write(database, &class, &admitted, ctx, memory, outcome).await?; // writes
     outcome.faults.extend(applied.faults);

@@ -11,6 +11,15 @@ const OLD: &str = "cloud.atomix.io/v1beta2";
 const NEW: &str = "cloud.atomix.io/v1beta3";
 
 #[test]
+fn a_status_is_the_same_in_both_versions() {
+    let group = json!({"partitionSize": 3, "protocol": {"typeUrl": "type.googleapis.com/sample.Config", "value": "IKwC"}});
+    let new = json!({"apiVersion": NEW, "kind": "Database", "status": {"partitionsPerCluster": 1, "group": group}});
+    let old = convert(new.clone(), OLD).unwrap();
+    assert_eq!(old["status"], new["status"]);
+    assert_eq!(convert(old, NEW), Ok(new));
+}
+
+#[test]
 fn the_old_example_becomes_three_partitions_in_three_clusters() {
     let old = json!({"apiVersion": OLD, "kind": "Database", "metadata": {"name": "sample"}, "spec": {
         "clusters": 3, "template": {"spec": {"partitions": 1, "storage": {"kind": "SampleStorageClass", "name": "sample"}}}}});

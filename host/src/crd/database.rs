@@ -1,5 +1,6 @@
 //! Database in the stored version: how many partitions, on which class of storage, and how it goes.
 
+use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
@@ -122,6 +123,10 @@ pub struct DatabaseStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanInUse>,
 
+    /// What the class means to clients of the first gRPC API, which speak of groups. Absent where the plugin does not serve groups.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupStatus>,
+
     /// All kinds ever written for this database, so that objects of a kind that a later plan leaves out are still removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kinds: Vec<KindWritten>,
@@ -171,6 +176,27 @@ pub struct PlanInUse {
     pub class_uid: String,
     /// Generation of the class that it was made from.
     pub class_generation: i64,
+}
+
+/// A class as clients of the first gRPC API see it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupStatus {
+    /// Members of each partition.
+    pub partition_size: i32,
+    /// How the members agree.
+    pub protocol: GroupProtocol,
+}
+
+/// A protobuf message of any type (google.protobuf.Any).
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupProtocol {
+    /// Type of the message: type.googleapis.com/ and its full name.
+    pub type_url: String,
+    /// The message, encoded, in base64; often empty.
+    #[schemars(with = "String")] // no format: an API server takes no empty text as one of format byte
+    pub value: ByteString,
 }
 
 /// A kind of Kubernetes object that was written for a database.

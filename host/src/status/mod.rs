@@ -8,7 +8,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::crd::database::{ClassInUse, DatabaseStatus, KindWritten, PlanInUse, PluginInUse};
+use crate::crd::database::{ClassInUse, DatabaseStatus, GroupStatus, KindWritten, PlanInUse, PluginInUse};
 use crate::crd::partition::{Endpoint, PartitionStatus};
 use crate::fault::Fault;
 use crate::limits;
@@ -36,6 +36,8 @@ pub struct Outcome {
     pub fallback: bool,
     /// The plugin, once there is one.
     pub plugin: Option<PluginInUse>,
+    /// What the class means as a group, once asked: None within if the plugin cannot say it.
+    pub group: Option<Option<GroupStatus>>,
     /// The plan that is being written or runs.
     pub plan: Option<PlanInUse>,
     /// Kinds ever written.
@@ -102,6 +104,7 @@ pub fn database(before: &DatabaseStatus, outcome: &Outcome, now: Timestamp) -> D
         storage_class: outcome.class.clone().or_else(|| before.storage_class.clone()),
         plugin: outcome.plugin.clone().or_else(|| before.plugin.clone()),
         plan: outcome.plan.clone().or_else(|| before.plan.clone()),
+        group: outcome.group.clone().unwrap_or_else(|| before.group.clone()),
         kinds: outcome.kinds.clone(),
         conditions: conditions.into_vec(),
     }
@@ -494,6 +497,18 @@ mod tests {
         let mut replanned = ready.clone();
         replanned.plan = Some(PlanInUse { hash: "other".into(), ..PlanInUse::default() });
         assert_eq!(events(&ready, &replanned, &[note])[0].reason, "Even");
+    }
+
+    #[test]
+    fn what_the_class_means_as_a_group_stays_until_the_plugin_says_otherwise() {
+        let group = |partition_size| GroupStatus { partition_size, ..GroupStatus::default() };
+        let said = |group| Outcome { group, ..outcome(vec![state(1, true, None)]) };
+        let before = database(&DatabaseStatus::default(), &said(Some(Some(group(3)))), at(0));
+        assert_eq!(before.group, Some(group(3)));
+        assert_eq!(database(&before, &said(None), at(1)).group, Some(group(3)), "nobody was asked");
+        assert_eq!(database(&before, &said(Some(None)), at(1)).group, None, "a plugin without groups");
+        let after = database(&before, &said(Some(Some(group(5)))), at(1));
+        assert_eq!(database_pause(&before, &after), Some(limits::STATUS_PAUSE), "it is news");
     }
 
     #[test]
