@@ -57,7 +57,7 @@ async fn converge(database: &Database, ctx: &Context, memory: &mut Memory, outco
     let (plugin, class) = resolve(database, ctx, outcome)?;
     let request = observe(database, &class, &plugin, ctx, outcome)?; //          reads
     let plan = plan(&plugin, request.clone(), ctx, memory, outcome).await?; //        thinks
-    group::tell(&plugin, &class, memory, outcome).await; //                          knows by heart, or asks
+    group::tell(&plugin, &class, memory, outcome).await; //                      thinks, once a class
     let admitted = admit(&plan, &request, database, &plugin, ctx)?; //           checks
     let applied = write(database, &class, &admitted, ctx, memory, outcome).await?; // writes
     outcome.faults.extend(applied.faults);

@@ -24,8 +24,10 @@ pub(crate) struct Groups {
     pub(crate) version: &'static str,
     pub(crate) protocol: &'static str,
     pub(crate) spec_of: SpecOf,
-    pub(crate) group_of: Box<dyn Fn(&str) -> Option<Group>>,
+    pub(crate) group_of: Box<GroupOfFn>,
 }
+
+type GroupOfFn = dyn Fn(&str) -> Option<Group>;
 
 impl Plugin {
     /// The contract's `protocols`.

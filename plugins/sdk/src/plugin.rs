@@ -85,8 +85,11 @@ pub struct Class<C> {
     columns: Vec<[&'static str; 3]>,
     check: fn(&C) -> Vec<FieldError>,
     plan: fn(&Seen<C>) -> Result<Plan, Refusal>,
-    group: Option<(&'static str, SpecOf, fn(&C) -> Group)>,
+    group: Option<GroupOf<C>>,
 }
+
+/// A protocol, and the two functions over it.
+struct GroupOf<C>(&'static str, SpecOf, fn(&C) -> Group);
 
 impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
     /// A class kind, e.g. `RaftStorageClass`, served in version v1beta1.
@@ -129,7 +132,7 @@ impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
     /// Serves groups created over the old gRPC API whose protocol is the protobuf message of this full name: `spec_of` makes the `spec`
     /// of a class from it, `group_of` is the inverse. It takes `export!(plugin, groups)`.
     pub fn group(mut self, protocol: &'static str, spec_of: SpecOf, group_of: fn(&C) -> Group) -> Self {
-        self.group = Some((protocol, spec_of, group_of));
+        self.group = Some(GroupOf(protocol, spec_of, group_of));
         self
     }
 
@@ -147,7 +150,7 @@ impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
                 let class = read(&request.class.spec).map_err(Refusal::Invalid)?;
                 plan(&Seen::new(request, class)).map(Plan::into_wire)
             }),
-            groups: group.map(|(protocol, spec_of, group_of)| Groups {
+            groups: group.map(|GroupOf(protocol, spec_of, group_of)| Groups {
                 kind,
                 version: versions.first().copied().unwrap_or_default(),
                 protocol,
