@@ -24,44 +24,44 @@ pub struct RaftClass {
     pub image_pull_policy: ImagePullPolicy,
 
     /// Partitions that share a cluster, for databases that do not say so themselves. It counts when a database is created.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32", range(min = 1, max = 1024))]
     pub partitions_per_cluster: Option<u32>,
 
     /// Clusters that a database is spread over, where nothing says how many partitions share one. It counts when a database is
     /// created.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32", range(min = 1, max = 1024))]
     pub clusters: Option<u32>,
 
     /// The volume that each node keeps its data on. Without it, data live and die with the node's pod. It is fixed once a cluster has
     /// started; volumes are never deleted with the database.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ClaimFields")]
     pub volume_claim_template: Option<ClaimTemplate>,
 
     /// Requests and limits of each node, as in a container.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Value", transform = preserve_unknown_fields)]
     pub resources: Option<Value>,
 
     /// How long a node waits for its leader before it asks for an election, e.g. 2s. Without it, the node's default.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub election_timeout: Option<String>,
 
     /// How often a leader shows itself, e.g. 0.5s. Without it, the node's default.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub heartbeat_interval: Option<String>,
 
     /// How often a node writes a snapshot, e.g. 60s. Without it, the node's default.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub snapshot_interval: Option<String>,
 
     /// Entries of the log after which a node writes a snapshot. Without it, the node's default.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32", range(min = 1))] // any whole number, in the schema of a definition
     pub snapshot_threshold: Option<u64>,
 }

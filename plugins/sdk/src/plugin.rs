@@ -131,6 +131,21 @@ impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
 
     /// Serves groups created over the old gRPC API whose protocol is the protobuf message of this full name: `spec_of` makes the `spec`
     /// of a class from it, `group_of` is the inverse. It takes `export!(plugin, groups)`.
+    ///
+    /// ```
+    /// # use atomix_sdk::{Class, Group, Plan, Plugin, json};
+    /// # #[derive(serde::Deserialize, schemars::JsonSchema)]
+    /// # struct Web { replicas: u32 }
+    /// let class = Class::<Web>::new("WebStorageClass", |_| Ok(Plan::new())).group(
+    ///     "web.Config", // a message without fields
+    ///     |_message, partition_size| Ok(json!({"replicas": partition_size})),
+    ///     |web| Group { partition_size: web.replicas, value: Vec::new() },
+    /// );
+    /// let plugin = Plugin::new("web", "0.1.0").class(class);
+    /// assert_eq!(plugin.class_of("web.Config", &[], 3).unwrap().spec, r#"{"replicas":3}"#);
+    /// assert_eq!(plugin.group_of("WebStorageClass", r#"{"replicas":3}"#).unwrap().partition_size, 3);
+    /// assert_eq!(plugin.group_of("WebStorageClass", r#"{"replicas":"many"}"#), None);
+    /// ```
     pub fn group(mut self, protocol: &'static str, spec_of: SpecOf, group_of: fn(&C) -> Group) -> Self {
         self.group = Some(GroupOf(protocol, spec_of, group_of));
         self
