@@ -12,6 +12,11 @@
 //!                ▼                               ▲          ▲
 //!             catalog ── ConfigMap → loaded ─────┘          │
 //!                     └─ ClusterRole → grants ──────────────┘
+//!
+//!  kubectl, ──► API server ──watches──► view ──► api ──► gRPC clients
+//!  controller        ▲                            │
+//!                    └─ members, primitives, ─────┘
+//!                       groups, elections
 //! ```
 //!
 //! `controller` is the arrow from left to right, for one database at a time. Types carry the order: a [`wit::Plan`] is untrusted,
@@ -36,7 +41,8 @@
 //! `crd` and `wit` are the two languages spoken, with users and with plugins. `fault` sorts what can go wrong by who must act.
 //! `observe`, `admit`, `contain`, `apply/decide` and `status` decide and do nothing else. `cache`, `catalog`, `apply`, `webhook`
 //! and `controller` touch the world. `leader` says which of several replicas reconciles, and lets no other write; all of them
-//! watch, load plugins and serve. The host knows no storage: not one is named here.
+//! watch, load plugins and serve. `proto` is the language of gRPC clients, `view` what they may see, `api` who answers them;
+//! `api` and `controller` meet in Kubernetes only. The host knows no storage: not one is named here.
 //!
 //! ## Absent on purpose
 //!
@@ -65,6 +71,11 @@ pub mod fault;
 pub mod status;
 
 pub mod leader;
+
+pub mod api;
+pub mod proto;
+pub mod view;
+
 pub mod webhook;
 
 pub mod limits;

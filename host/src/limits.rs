@@ -168,3 +168,39 @@ pub const REPLICA_KEPT: Duration = Duration::from_secs(60 * 60);
 pub const IDENTITY_CHARS_MAX: usize = 180;
 /// Requests of the controller that wait for their turn: more than passes run at a time.
 pub const REQUESTS_WAITING: usize = 1024;
+
+// ---- The gRPC API.
+
+/// Most bytes of a request: names and a protocol's configuration; the largest sensible one has a few kilobytes.
+pub const GRPC_REQUEST_BYTES_MAX: usize = 64 * KIB;
+/// Most calls that go on at a time in one replica, streams included: a stream costs about 20 kB.
+pub const GRPC_CALLS_MAX: usize = 20_000;
+/// Most calls that go on at a time on one connection: more than a thousand watchers behind one proxy.
+pub const GRPC_CONNECTION_CALLS_MAX: u32 = 4096;
+/// Most TLS handshakes of clients that go on at a time.
+pub const GRPC_HANDSHAKES_MAX: usize = 128;
+/// How often a connection without traffic is asked whether its other end is there, and how long an answer may take: a client that
+/// has crashed is noticed within both.
+pub const GRPC_KEEPALIVE: Duration = Duration::from_secs(8);
+/// See [`GRPC_KEEPALIVE`].
+pub const GRPC_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(7);
+/// How long a call waits for the view to be filled after a start, before it is told to go elsewhere.
+pub const GRPC_START_WAIT: Duration = Duration::from_secs(5);
+/// How long calls may take to end once the controller was told to stop.
+pub const GRPC_DRAIN: Duration = Duration::from_secs(5);
+/// Longest name or scope that a client may give, in bytes: it stands in an object, and in a label's reach of nobody.
+pub const CLIENT_NAME_BYTES_MAX: usize = 1024;
+/// Most candidates of one election: they all stand in one object.
+pub const CANDIDATES_MAX: usize = 1000;
+/// How long members and candidates of a replica that is gone stay: their clients come back through another one within it.
+pub const REJOIN_GRACE: Duration = Duration::from_secs(10);
+/// How often it is looked whether somebody's grace is over; costs no request.
+pub const SWEEP_PAUSE: Duration = Duration::from_secs(1);
+/// How often a write that met another one is tried again before the client is told so.
+pub const CONFLICT_TRIES: usize = 10;
+/// Most groups that clients may have in one namespace, unless a flag says otherwise.
+pub const GROUPS_MAX: usize = 100;
+/// Most primitives that clients may have in one namespace, unless a flag says otherwise: each is a small object.
+pub const PRIMITIVES_MAX: usize = 10_000;
+/// How long the answer to a new group waits for it to be listed.
+pub const GROUP_LISTED_WAIT: Duration = Duration::from_secs(5);

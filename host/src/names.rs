@@ -22,6 +22,12 @@ pub const REPLICA: &str = "cloud.atomix.io/replica";
 pub const APP_NAME: &str = "app.kubernetes.io/name";
 /// Field manager of all our writes.
 pub const MANAGER: &str = "atomix-controller";
+/// On Members: the replica of the controller that holds the member's streams.
+pub const HELD_BY: &str = "cloud.atomix.io/held-by";
+/// Field manager of what is written for gRPC clients, so that no reconcile takes it for its own.
+pub const API_MANAGER: &str = "atomix-controller-api";
+/// On Databases made through the API: hash of the spec that was asked for.
+pub const GROUP_SPEC: &str = "cloud.atomix.io/group-spec";
 /// Selects what belongs to databases.
 pub const SELECTOR: &str = "app=atomix,database";
 
@@ -37,6 +43,52 @@ pub fn database_label(namespace: &str, name: &str) -> String {
     }
     let hash = &hash(whole.as_bytes())[..10];
     format!("{}-{hash}", &whole[..LABEL_MAX - 11])
+}
+
+/// Name of the object for something that clients named as they like: upper case, slashes, any alphabet, any length. What can be read
+/// of `text` comes first, then a hash of all `parts`, which alone makes it unique. The same parts give the same name for ever; the
+/// original stands in the object.
+pub fn object_name(text: &str, parts: &[&str]) -> String {
+    const READABLE_MAX: usize = 40;
+    let mut name = String::new();
+    for character in text.chars() {
+        let character = character.to_ascii_lowercase();
+        let legal = character.is_ascii_lowercase() || character.is_ascii_digit();
+        match legal {
+            true => name.push(character),
+            false if name.ends_with('-') || name.is_empty() => {}
+            false => name.push('-'),
+        }
+        if name.len() >= READABLE_MAX {
+            break;
+        }
+    }
+    // Lengths first: no two lists of parts are the same bytes.
+    let mut whole = Vec::new();
+    for part in parts {
+        whole.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        whole.extend_from_slice(part.as_bytes());
+    }
+    let hash = &hash(&whole)[..20];
+    match name.trim_end_matches('-') {
+        "" => format!("x-{hash}"),
+        readable => format!("{readable}-{hash}"),
+    }
+}
+
+/// Whether Kubernetes takes this as the name of a namespace or a Service: RFC 1123, a label.
+pub fn is_label(name: &str) -> bool {
+    name.len() <= LABEL_MAX && is_subdomain(name) && !name.contains('.')
+}
+
+/// Whether Kubernetes takes this as the name of most objects: RFC 1123, a subdomain.
+pub fn is_subdomain(name: &str) -> bool {
+    let good = |part: &str| {
+        let bytes = part.as_bytes();
+        let legal = bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-');
+        legal && !part.is_empty() && !part.starts_with('-') && !part.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(good)
 }
 
 /// SHA-256 in hexadecimal, cut to what makes a collision by accident impossible and still fits a label.
@@ -60,6 +112,27 @@ mod tests {
         assert_eq!(a.len(), 63);
         assert_ne!(a, b);
         assert_eq!(database_label("default", "sample"), "sample.default");
+    }
+
+    #[test]
+    fn any_name_of_a_client_becomes_a_name_of_kubernetes() {
+        let long = "Ä/".repeat(200);
+        let names =
+            ["map", "Map", "a/b", "a.b", "", "-", "日本", &long, "map-"].map(|name| object_name(name, &["db", "", name]));
+        for (at, name) in names.iter().enumerate() {
+            assert!(is_subdomain(name) && name.len() <= 63, "{name}");
+            assert!(!names[..at].contains(name), "{name} is there twice");
+        }
+        assert_eq!(names[0], "map-0afbbde5f323f4e9ad25", "names never change: objects are found by them");
+        assert_ne!(object_name("a", &["ab", "c"]), object_name("a", &["a", "bc"]));
+    }
+
+    #[test]
+    fn names_that_would_lead_elsewhere_are_none() {
+        for bad in ["", "..", "../x", "a/b", "a..b", "A", "-a", "a-", "a%2f", &"a".repeat(254)] {
+            assert!(!is_subdomain(bad), "{bad}");
+        }
+        assert!(is_subdomain("a.b-c") && !is_label("a.b") && is_label("kube-system"));
     }
 
     #[test]

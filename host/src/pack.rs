@@ -16,10 +16,11 @@ use crate::wit::{ClassKind, Descriptor};
 /// Label by which the rules of plugins' roles become the controller's.
 pub const AGGREGATE_LABEL: &str = "storage.cloud.atomix.io/aggregate-to-controller";
 
-/// All manifests of a plugin, in the order in which to apply them. An error says why the plugin fits into no ConfigMap.
-pub fn manifests(descriptor: &Descriptor, bytes: &[u8], namespace: &str) -> Result<Vec<Value>, String> {
+/// All manifests of a plugin, in the order in which to apply them; `groups` says whether it serves groups of the first gRPC API, for
+/// which classes are created. An error says why the plugin fits into no ConfigMap.
+pub fn manifests(descriptor: &Descriptor, groups: bool, bytes: &[u8], namespace: &str) -> Result<Vec<Value>, String> {
     let mut manifests: Vec<Value> = descriptor.class_kinds.iter().map(|kind| definition(descriptor, kind)).collect();
-    manifests.push(role(descriptor));
+    manifests.push(role(descriptor, groups));
     manifests.push(config_map(descriptor, bytes, namespace)?);
     Ok(manifests)
 }
@@ -74,7 +75,7 @@ pub fn definition(descriptor: &Descriptor, class: &ClassKind) -> Value {
 }
 
 /// The role that grants a plugin what it says it needs. To create it is an administrator's act: it is the grant, not the wish.
-pub fn role(descriptor: &Descriptor) -> Value {
+pub fn role(descriptor: &Descriptor, groups: bool) -> Value {
     let mut rules: BTreeMap<(&str, &[&str]), Vec<&str>> = BTreeMap::new();
     for kind in &descriptor.emits {
         let verbs: &[&str] = match (kind.group.as_str(), kind.plural.as_str()) {
@@ -87,7 +88,8 @@ pub fn role(descriptor: &Descriptor) -> Value {
         rules.entry((&kind.group, READ)).or_default().push(&kind.plural);
     }
     for class in &descriptor.class_kinds {
-        rules.entry((STORAGE_GROUP, READ)).or_default().push(&class.plural);
+        let verbs = if groups { READ_AND_CREATE } else { READ };
+        rules.entry((STORAGE_GROUP, verbs)).or_default().push(&class.plural);
     }
     let rules: Vec<Value> = (rules.into_iter())
         .map(|((group, verbs), plurals)| json!({"apiGroups": [group], "resources": plurals, "verbs": verbs}))
@@ -104,6 +106,7 @@ pub fn role(descriptor: &Descriptor) -> Value {
 }
 
 const READ: &[&str] = &["get", "list", "watch"];
+const READ_AND_CREATE: &[&str] = &["create", "get", "list", "watch"];
 
 fn config_map(descriptor: &Descriptor, bytes: &[u8], namespace: &str) -> Result<Value, String> {
     let packed = gzip(bytes);
@@ -171,7 +174,7 @@ mod tests {
         let keep = json!(["create", "get", "list", "patch", "watch"]);
         let read = json!(["get", "list", "watch"]);
         assert_eq!(
-            role(&descriptor())["rules"],
+            role(&descriptor(), false)["rules"],
             json!([
                 {"apiGroups": [""], "resources": ["services"], "verbs": write},
                 {"apiGroups": [""], "resources": ["persistentvolumeclaims"], "verbs": keep},
@@ -194,7 +197,7 @@ mod tests {
 
     #[test]
     fn the_same_plugin_is_packed_to_the_same_bytes_and_too_large_a_one_is_refused() {
-        let pack = |bytes: &[u8]| manifests(&descriptor(), bytes, "kube-system");
+        let pack = |bytes: &[u8]| manifests(&descriptor(), false, bytes, "kube-system");
         assert_eq!(pack(b"\0asm"), pack(b"\0asm"));
         let mut seed = 1_u32; // bytes that do not compress
         let noise: Vec<u8> = (0..limits::PLUGIN_PACKED_BYTES_MAX)

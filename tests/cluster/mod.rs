@@ -1,6 +1,7 @@
 //! One file a subject.
 
 mod account;
+mod api;
 mod classes;
 mod controlplane;
 mod conversion;
@@ -14,6 +15,7 @@ mod guard;
 mod hostile;
 mod members;
 mod orders;
+mod peers;
 mod plugins;
 mod quiet;
 mod replicas;

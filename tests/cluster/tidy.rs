@@ -82,7 +82,12 @@ const ROOMS: &[(&str, &[&str], &str)] = &[
         "it turns outcomes into conditions; time is an argument",
     ),
     ("controller", &["tonic", "api", "view"], "Kubernetes is the only thing between the controller and its API"),
-    ("view", &["tonic", "kube", "controller"], "what clients may see is kept apart from who serves it and who fills it"),
+    ("proto", &["kube", "crd", "view", "api"], "messages are the clients' language, not Kubernetes'"),
+    (
+        "view",
+        &["tonic", "kube", "controller", "cache", "api"],
+        "what clients may see is kept apart from who serves it and who fills it",
+    ),
     ("api", &["controller", "sandbox", "wasmtime"], "Kubernetes is the only thing between the controller and its API"),
     (
         "leader",

@@ -155,7 +155,7 @@ pub fn serve(grpc_port: u16, metrics_port: u16) -> Result<()> {
 
 async fn bring_up(files: &Files, grpc_port: u16, metrics_port: u16) -> Result<Controller> {
     let plane = Arc::new(ControlPlane::start(StartOptions::new(files.dir.join("state"))).await?);
-    let options = Options { metrics: Some(metrics_port), ..Options::default() };
+    let options = Options { metrics: Some(metrics_port), grpc: Some(grpc_port), ..Options::default() };
     let controller = Controller::install(plane.clone(), options).await?;
     let person = plane.identity("person", None)?;
     let bind = ["create", "clusterrolebinding", "person", "--clusterrole=cluster-admin", "--user=person"];
@@ -266,7 +266,7 @@ then, for a first database:
     kubectl create -f dist/examples/raft.yaml
     kubectl get atomix
 
-Metrics and health: http://127.0.0.1:{}/metrics, /healthz, /readyz. Kept for the gRPC API: 127.0.0.1:{}.
+Metrics and health: http://127.0.0.1:{}/metrics, /healthz, /readyz. The gRPC API: 127.0.0.1:{}.
 Logs: {}. To take it all down: make down
 ",
         bin.display(),

@@ -37,6 +37,8 @@ const STOP_WITHIN: Duration = Duration::from_secs(15);
 pub struct Options {
     /// Port for metrics and health; a free one if none is given.
     pub metrics: Option<u16>,
+    /// Port for the gRPC API; a free one if none is given.
+    pub grpc: Option<u16>,
     /// Further environment: its flags, e.g. `ATOMIX_LOG`.
     pub env: Vec<(String, String)>,
     /// Address of something that stands between it and the API server, e.g. `https://127.0.0.1:1234`, under a certificate of the
@@ -51,6 +53,7 @@ pub struct Controller {
     spec: Spec,
     replica: String,
     metrics: u16,
+    grpc: u16,
     process: Mutex<Option<Guarded>>,
     /// Keeps the token fresh that all replicas use.
     tokens: Option<tokio::task::JoinHandle<()>>,
@@ -61,6 +64,7 @@ impl Controller {
     pub async fn install(plane: Arc<ControlPlane>, options: Options) -> Result<Controller> {
         let program = paths::controller_program()?;
         let metrics = options.metrics.map_or_else(ports::free, Ok)?;
+        let grpc = options.grpc.map_or_else(ports::free, Ok)?;
         let webhook = ports::free()?;
         let webhook_url = format!("https://127.0.0.1:{webhook}");
         deploy::apply(&plane, &webhook_url).await?;
@@ -81,6 +85,9 @@ impl Controller {
             ("ATOMIX_WEBHOOK_ADDR", format!("127.0.0.1:{webhook}")),
             ("ATOMIX_WEBHOOK_URL", webhook_url),
             ("ATOMIX_METRICS_ADDR", format!("127.0.0.1:{metrics}")),
+            ("ATOMIX_GRPC_ADDR", format!("127.0.0.1:{grpc}")),
+            // Here all clients come from this machine, and pods have addresses that nobody has.
+            ("ATOMIX_GRPC_MEMBER_ADDRESSES", "false".to_owned()),
             ("RUST_BACKTRACE", "1".to_owned()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
@@ -98,7 +105,7 @@ impl Controller {
             }
         });
         let (process, tokens) = (Mutex::default(), Some(tokens));
-        let controller = Controller { plane, spec, replica: replica(0), metrics, process, tokens };
+        let controller = Controller { plane, spec, replica: replica(0), metrics, grpc, process, tokens };
         controller.start().await?;
         Ok(controller)
     }
@@ -106,7 +113,7 @@ impl Controller {
     /// Starts one more replica beside the first and returns when it is ready. It ends before the first is dropped. The API server
     /// calls webhooks at the first only.
     pub async fn another(&self, number: usize) -> Result<Controller> {
-        let (metrics, webhook, replica) = (ports::free()?, ports::free()?, replica(number));
+        let (metrics, grpc, webhook, replica) = (ports::free()?, ports::free()?, ports::free()?, replica(number));
         let mut spec = self.spec.clone();
         spec.log = self.plane.log(&replica);
         spec.env.extend(
@@ -114,11 +121,12 @@ impl Controller {
                 ("POD_NAME", replica.clone()),
                 ("ATOMIX_WEBHOOK_ADDR", format!("127.0.0.1:{webhook}")),
                 ("ATOMIX_METRICS_ADDR", format!("127.0.0.1:{metrics}")),
+                ("ATOMIX_GRPC_ADDR", format!("127.0.0.1:{grpc}")),
             ]
             .map(|(key, value)| (key.to_owned(), value)), // the last of one name counts
         );
         let (plane, process) = (self.plane.clone(), Mutex::default());
-        let controller = Controller { plane, spec, replica, metrics, process, tokens: None };
+        let controller = Controller { plane, spec, replica, metrics, grpc, process, tokens: None };
         controller.start().await?;
         Ok(controller)
     }
@@ -126,6 +134,11 @@ impl Controller {
     /// What this replica calls itself.
     pub fn replica(&self) -> &str {
         &self.replica
+    }
+
+    /// Where its gRPC API answers, e.g. `127.0.0.1:5679`.
+    pub fn grpc(&self) -> String {
+        format!("127.0.0.1:{}", self.grpc)
     }
 
     /// Whether its metrics say that it leads.

@@ -31,6 +31,7 @@ pub mod loopback;
 pub mod controller;
 pub mod deploy;
 pub mod dist;
+pub mod grpc;
 
 pub mod cluster;
 pub mod demo;

@@ -22,6 +22,17 @@ pub struct Key {
     pub name: String,
 }
 
+/// The kind of a type of ours.
+pub fn kind_of<K: kube::Resource<DynamicType = ()>>() -> Kind {
+    let text = |of: std::borrow::Cow<'_, str>| of.into_owned();
+    Kind {
+        group: text(K::group(&())),
+        version: text(K::version(&())),
+        kind: text(K::kind(&())),
+        plural: text(K::plural(&())),
+    }
+}
+
 impl Key {
     /// A key from its parts.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Key {

@@ -1,6 +1,7 @@
 //! What the program can be asked to do: one file a sub-command.
 
 mod crds;
+mod grpc;
 mod plugin;
 mod render;
 mod run;
@@ -19,7 +20,7 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    Run(run::Args),
+    Run(Box<run::Args>),
     Render(render::Args),
     Plugin(plugin::Args),
     Crds(crds::Args),
@@ -29,7 +30,7 @@ impl Cli {
     /// Does what was asked.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
-            Command::Run(args) => run::run(args),
+            Command::Run(args) => run::run(*args),
             Command::Render(args) => render::run(args),
             Command::Plugin(args) => plugin::run(args),
             Command::Crds(args) => crds::run(args),

@@ -49,8 +49,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let text = match args.command {
         Command::Pack(args) => {
             let plugin = load(&Sandbox::new().map_err(anyhow::Error::from)?, &args.file)?;
-            let manifests =
-                pack::manifests(plugin.revision.descriptor(), &plugin.bytes, &args.namespace).map_err(|why| anyhow!(why))?;
+            let manifests = pack::manifests(
+                plugin.revision.descriptor(),
+                !plugin.revision.protocols().is_empty(),
+                &plugin.bytes,
+                &args.namespace,
+            )
+            .map_err(|why| anyhow!(why))?;
             super::yaml_documents(&manifests)?
         }
         Command::Inspect(args) => told(&load(&Sandbox::new().map_err(anyhow::Error::from)?, &args.file)?),

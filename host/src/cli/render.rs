@@ -118,7 +118,7 @@ fn rendered(database: &Database, classes: &[Value], plugins: &[Plugin], domain: 
     let request = observe::request(database, &class, per_cluster, Vec::new(), domain);
     let plan = plugin.revision.plan(&request)?.map_err(refused)?;
     tell(database, &plan);
-    let grants = Grants::of(&pack::role(descriptor));
+    let grants = Grants::of(&pack::role(descriptor, false));
     let admitted = admit::admit(&plan, &request, database, descriptor, &grants, "kube-system.atomix-controller")
         .map_err(|why| anyhow!("plugin {} {} planned what may not be: {why}", descriptor.name, descriptor.version))?;
     Ok(admitted.objects.into_iter().map(|object| offline(object.manifest)).collect())

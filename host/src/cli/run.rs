@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::api;
 use crate::catalog::Catalog;
 use crate::controller::{self, Options};
 use crate::leader::{self, Leading, Replicas};
@@ -54,6 +55,9 @@ pub struct Args {
     #[arg(long, env = "ATOMIX_METRICS_ADDR", default_value = "0.0.0.0:8080", value_name = "IP:PORT")]
     metrics_addr: SocketAddr,
 
+    #[command(flatten)]
+    grpc: super::grpc::Flags,
+
     /// What is logged, e.g. `info` or `info,atomix_controller=debug`.
     #[arg(long, env = "ATOMIX_LOG", default_value = "info")]
     log: String,
@@ -89,6 +93,9 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let (released, left) = watch::channel(false);
     let (webhook_ready, webhook_up) = watch::channel(false);
     let (controller_ready, controller_up) = watch::channel(false);
+    let (api_ready, api_up) = watch::channel(false);
+    let scope = matches!(args.scope, Scope::Namespace).then_some(args.pod_namespace);
+    let api_options = args.grpc.options(scope.clone(), &args.cluster_domain, &identity);
     let (ready_in, ready) = watch::channel(Readiness::Waiting("the webhook and the caches start".to_owned()));
     let webhook_options = webhook::Options {
         listen: args.webhook_addr,
@@ -105,15 +112,22 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         namespace: args.controller_namespace,
         name: args.controller_name,
         cluster_domain: args.cluster_domain,
-        scope: matches!(args.scope, Scope::Namespace).then_some(args.pod_namespace),
+        scope,
         allow_own_namespace: args.allow_own_namespace,
         identity,
     };
-    let both = both_ready(webhook_up, controller_up, ready_in);
-    tokio::spawn(both);
+    tokio::spawn(all_ready(webhook_up, controller_up.clone(), api_up, ready_in));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "controller starts");
     let catalog = Arc::new(Catalog::default());
     let replicas = watch::Sender::new(Replicas::new(&lease_options.identity));
+    let parts = api::Parts {
+        client: client.clone(),
+        catalog: catalog.clone(),
+        loaded: controller_up.clone(),
+        replicas: replicas.subscribe(),
+        leading: leading.clone(),
+        metrics: metrics.clone(),
+    };
     // Told to stop, the leader first hands over; all else goes on until it has.
     let leader = async {
         tokio::join!(
@@ -127,7 +141,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         leader,
         telemetry::serve(listener, metrics.clone(), ready, stopped(left.clone())),
         webhook::serve(client.clone(), webhook_options, webhook_ready, stopped(left.clone())),
-        controller::run(gated, options, catalog, leading.clone(), metrics.clone(), controller_ready, stopped(left)),
+        controller::run(gated, options, catalog, leading.clone(), metrics.clone(), controller_ready, stopped(left.clone())),
+        api::serve(parts, api_options, api_ready, left),
     )?;
     tracing::info!("controller has stopped");
     Ok(())
@@ -142,14 +157,17 @@ async fn kube_config(identity: &str) -> anyhow::Result<kube::Config> {
     Ok(config)
 }
 
-async fn both_ready(
+async fn all_ready(
     mut webhook: watch::Receiver<bool>,
     mut controller: watch::Receiver<bool>,
+    mut api: watch::Receiver<bool>,
     ready: watch::Sender<Readiness>,
 ) {
     let _ = webhook.wait_for(|up| *up).await;
     ready.send_replace(Readiness::Waiting("plugins are loaded and databases are listed".to_owned()));
     let _ = controller.wait_for(|up| *up).await;
+    ready.send_replace(Readiness::Waiting("what gRPC clients may see is listed".to_owned()));
+    let _ = api.wait_for(|up| *up).await;
     ready.send_replace(Readiness::Ready);
     tracing::info!("controller is ready");
     ready.closed().await;

@@ -119,6 +119,8 @@ async fn partitions(
         let Some(live) = live.filter(|live| live.owner() == Some(&uid) && !live.terminating()) else { continue };
         let before: Option<PartitionStatus> =
             live.body.get("status").cloned().and_then(|status| serde_json::from_value(status).ok());
+        // The election belongs to who serves it: neither compared here nor written.
+        let before = before.map(|before| PartitionStatus { election: None, ..before });
         let after = status::partition(before.as_ref().unwrap_or(&PartitionStatus::default()), state, live.generation(), now);
         let Some(pause) = status::partition_pause(before.as_ref(), &after, age(&live, now)) else { continue };
         let waited = if before.is_none() {

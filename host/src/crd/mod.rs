@@ -11,7 +11,7 @@ pub mod v1beta2;
 
 pub use database::{Database, DatabaseSpec, DatabaseStatus, StorageClassRef};
 pub use member::Member;
-pub use partition::{Endpoint, Partition, PartitionSpec, PartitionStatus};
+pub use partition::{Candidate, Election, Endpoint, Partition, PartitionSpec, PartitionStatus};
 pub use plugin::{StoragePlugin, StoragePluginSpec, StoragePluginStatus};
 pub use primitive::{Primitive, PrimitiveProperties, PrimitiveType};
 

@@ -75,6 +75,33 @@ pub struct PartitionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
+    /// The election of a primary among clients that entered it over gRPC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub election: Option<Election>,
+}
+
+/// The election of a primary among clients.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Election {
+    /// Number of the term: one more with every change of the primary, never less.
+    #[serde(default)]
+    pub term: i64,
+    /// Name of the primary; empty while there is no candidate.
+    #[serde(default)]
+    pub primary: String,
+    /// All candidates in order of entry, the primary included.
+    #[serde(default)]
+    pub candidates: Vec<Candidate>,
+}
+
+/// A client that would be primary.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Candidate {
+    /// Its name.
+    pub name: String,
+    /// Replica of the controller that holds its stream.
+    #[serde(default)]
+    pub replica: String,
 }
 
 /// An address that clients connect to.

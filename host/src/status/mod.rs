@@ -268,6 +268,7 @@ pub fn partition(before: &PartitionStatus, state: &PartitionState, generation: i
         ready: state.ready,
         endpoints,
         conditions: conditions.into_vec(),
+        election: None,
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Metrics {
     plugins: Family<PluginsIn, Gauge>,
     databases: Family<DatabasesIn, Gauge>,
     leader: Gauge,
+    calls: Family<OfCall, Counter>,
+    call_seconds: Family<OfMethod, Histogram, fn() -> Histogram>,
 }
 
 impl Metrics {
@@ -59,6 +61,12 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
+    /// Counts one gRPC call that has ended: a name of a method and a code of gRPC's. A stream takes as long as it is open.
+    pub fn called(&self, method: &'static str, code: &'static str, took: Duration) {
+        self.calls.get_or_create(&OfCall { method, code }).inc();
+        self.call_seconds.get_or_create(&OfMethod { method }).observe(took.as_secs_f64());
+    }
+
     /// Drops the series of a plugin that is gone, so that series are bounded by what is installed.
     pub fn forget_plugin(&self, plugin: &str) {
         for result in Planned::ALL {
@@ -90,6 +98,9 @@ impl Default for Metrics {
             plugins: Family::default(),
             databases: Family::default(),
             leader: Gauge::default(),
+            calls: Family::default(),
+            // From an answer out of memory to a stream of a day: 50 µs to 14 h.
+            call_seconds: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_05, 4.0, 16))),
         };
         let r = &mut metrics.registry;
         r.register("reconciles", "Passes over a database, by how they ended", metrics.reconciles.clone());
@@ -100,6 +111,8 @@ impl Default for Metrics {
         r.register("plugins", "Plugins, by phase", metrics.plugins.clone());
         r.register("databases", "Databases, by phase", metrics.databases.clone());
         r.register("leader", "Whether this replica reconciles (1) or stands by (0)", metrics.leader.clone());
+        r.register("grpc_calls", "gRPC calls that have ended, by method and code", metrics.calls.clone());
+        r.register("grpc_call_seconds", "Time of one gRPC call, by method", metrics.call_seconds.clone());
         // Every word is there from the start: a rate over a series that appears with its first error shows nothing.
         for result in Reconciled::ALL {
             drop(metrics.reconciles.get_or_create(&OfPass { result }));
@@ -209,6 +222,17 @@ words! {
         /// It cannot go on without somebody.
         Blocked = "blocked",
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCall {
+    method: &'static str,
+    code: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfMethod {
+    method: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -1,0 +1,324 @@
+//! What every call is owed, whatever it asks: it waits for the view after a start, is counted, keeps its deadline, is told when there
+//! are too many, and ends when the server does. Knows no service.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::{HeaderMap, Request, Response};
+use http_body::Frame;
+use tokio::sync::watch;
+use tokio::time::Sleep;
+use tonic::body::Body;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use crate::limits;
+use crate::telemetry::Metrics;
+
+/// The layer around all services.
+#[derive(Clone)]
+pub(super) struct Manners {
+    metrics: Arc<Metrics>,
+    running: Arc<AtomicUsize>,
+    ready: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Manners {
+    pub(super) fn new(metrics: Arc<Metrics>, ready: watch::Receiver<bool>, stop: watch::Receiver<bool>) -> Self {
+        Self { metrics, running: Arc::default(), ready, stop }
+    }
+}
+
+impl<S> Layer<S> for Manners {
+    type Service = Polite<S>;
+
+    fn layer(&self, inner: S) -> Polite<S> {
+        Polite { inner, manners: self.clone() }
+    }
+}
+
+/// A service with manners.
+#[derive(Clone)]
+pub(super) struct Polite<S> {
+    inner: S,
+    manners: Manners,
+}
+
+impl<S> Service<Request<Body>> for Polite<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let ready_again = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, ready_again);
+        let mut manners = self.manners.clone();
+        let call = Call::begin(&manners, &request);
+        Box::pin(async move {
+            let running = call.running.fetch_add(1, Ordering::Relaxed);
+            if running >= limits::GRPC_CALLS_MAX {
+                let most = limits::GRPC_CALLS_MAX;
+                return Ok(call.end(Status::resource_exhausted(format!("{most} calls go on at a time, which is the limit"))));
+            }
+            let deadline = call.deadline;
+            let answer = async {
+                if call.method.waits && !manners.ready().await {
+                    return Err(Status::unavailable("the controller starts: what the cluster holds is not listed yet"));
+                }
+                let Ok(answer) = inner.call(request).await;
+                Ok(answer)
+            };
+            let answer = match deadline {
+                Some(deadline) => match tokio::time::timeout_at(deadline.into(), answer).await {
+                    Ok(answer) => answer,
+                    Err(_) => Err(late()),
+                },
+                None => answer.await,
+            };
+            Ok(match answer {
+                Ok(answer) => call.attend(answer, manners.stop),
+                Err(status) => call.end(status),
+            })
+        })
+    }
+}
+
+impl Manners {
+    /// Waits for a while until the view is filled.
+    async fn ready(&mut self) -> bool {
+        if *self.ready.borrow() {
+            return true;
+        }
+        let filled = self.ready.wait_for(|ready| *ready);
+        matches!(tokio::time::timeout(limits::GRPC_START_WAIT, filled).await, Ok(Ok(_)))
+    }
+}
+
+/// A method that is counted by name. Any other is `other`: labels are not the client's to choose.
+#[derive(Clone, Copy)]
+struct Method {
+    name: &'static str,
+    /// Whether it needs the view.
+    waits: bool,
+}
+
+fn method(path: &str) -> Method {
+    const VIEWED: [&str; 12] = [
+        "atomix.controller.ControllerService/CreatePartitionGroup",
+        "atomix.controller.ControllerService/DeletePartitionGroup",
+        "atomix.controller.ControllerService/EnterElection",
+        "atomix.controller.ControllerService/GetDatabases",
+        "atomix.controller.ControllerService/GetPartitionGroups",
+        "atomix.database.DatabaseService/GetDatabase",
+        "atomix.database.DatabaseService/GetDatabases",
+        "atomix.membership.MembershipService/JoinGroup",
+        "atomix.primitive.PrimitiveService/CreatePrimitive",
+        "atomix.primitive.PrimitiveService/DeletePrimitive",
+        "atomix.primitive.PrimitiveService/GetPrimitive",
+        "atomix.primitive.PrimitiveService/GetPrimitives",
+    ];
+    const OTHERS: [&str; 4] = [
+        "grpc.health.v1.Health/Check",
+        "grpc.health.v1.Health/Watch",
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ];
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let known = |names: &[&'static str], waits| names.iter().find(|name| **name == path).map(|name| Method { name, waits });
+    known(&VIEWED, true).or_else(|| known(&OTHERS, false)).unwrap_or(Method { name: "other", waits: false })
+}
+
+/// A call while it goes on; it is counted when it ends, however it does.
+struct Call {
+    method: Method,
+    started: Instant,
+    deadline: Option<Instant>,
+    metrics: Arc<Metrics>,
+    running: Arc<AtomicUsize>,
+    code: Code,
+}
+
+impl Call {
+    fn begin(manners: &Manners, request: &Request<Body>) -> Self {
+        let started = Instant::now();
+        let timeout = request.headers().get("grpc-timeout").and_then(|timeout| timeout_of(timeout.to_str().ok()?));
+        // A little early, or the server beneath would say CANCELLED first.
+        let deadline = timeout.map(|timeout| started + timeout.saturating_sub(Duration::from_millis(3)));
+        Self {
+            method: method(request.uri().path()),
+            started,
+            deadline,
+            metrics: manners.metrics.clone(),
+            running: manners.running.clone(),
+            code: Code::Cancelled, // unless something else is said before the client goes
+        }
+    }
+
+    /// Answers with an error.
+    fn end(mut self, status: Status) -> Response<Body> {
+        self.code = status.code();
+        status.into_http()
+    }
+
+    /// Answers, and attends the answer to its end.
+    fn attend(mut self, answer: Response<Body>, stop: watch::Receiver<bool>) -> Response<Body> {
+        let (mut parts, body) = answer.into_parts();
+        if let Some(code) = code_of(&parts.headers) {
+            self.code = match code {
+                Code::OutOfRange if too_long(&parts.headers) => Code::ResourceExhausted, // as gRPC's other servers say
+                code => code,
+            };
+            if self.code != code {
+                parts.headers.insert(Status::GRPC_STATUS, (self.code as i32).into());
+            }
+            return Response::from_parts(parts, body);
+        }
+        let deadline = self.deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
+        let mut stop = stop;
+        let stopped: BoxFuture<'static, ()> = Box::pin(async move { _ = stop.wait_for(|stop| *stop).await });
+        let attended = Attended { inner: Some(body), call: self, deadline, stopped };
+        Response::from_parts(parts, Body::new(attended))
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.called(self.method.name, word(self.code), self.started.elapsed());
+        tracing::debug!(method = self.method.name, code = word(self.code), took = ?self.started.elapsed(), "call");
+    }
+}
+
+/// The body of an answer: a message, or a stream of them.
+struct Attended {
+    inner: Option<Body>,
+    call: Call,
+    deadline: Option<Pin<Box<Sleep>>>,
+    stopped: BoxFuture<'static, ()>,
+}
+
+impl http_body::Body for Attended {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = &mut *self;
+        let Some(inner) = &mut this.inner else { return Poll::Ready(None) };
+        if let Poll::Ready(frame) = Pin::new(inner).poll_frame(context) {
+            if let Some(code) = frame.as_ref().and_then(|it| it.as_ref().ok()?.trailers_ref()).and_then(code_of) {
+                this.call.code = code;
+            }
+            return Poll::Ready(frame);
+        }
+        let over = this.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready());
+        let status = if over {
+            late()
+        } else if this.stopped.as_mut().poll(context).is_ready() {
+            Status::unavailable("this replica of the controller stops: go on with another")
+        } else {
+            return Poll::Pending;
+        };
+        this.inner = None; // what the stream held is given back
+        this.call.code = status.code();
+        let mut trailers = HeaderMap::new();
+        Poll::Ready(Some(status.add_header(&mut trailers).map(|()| Frame::trailers(trailers))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
+    }
+}
+
+fn late() -> Status {
+    Status::deadline_exceeded("the call's deadline has passed")
+}
+
+fn code_of(headers: &HeaderMap) -> Option<Code> {
+    Some(Code::from_bytes(headers.get(Status::GRPC_STATUS)?.as_bytes()))
+}
+
+/// Whether it is the size of the request that is out of range.
+fn too_long(headers: &HeaderMap) -> bool {
+    let message = headers.get(Status::GRPC_MESSAGE).and_then(|message| message.to_str().ok());
+    message.is_some_and(|message| {
+        message.contains("message%20length%20too%20large") || message.contains("message length too large")
+    })
+}
+
+/// The value of `grpc-timeout`: at most 8 digits and a unit
+/// (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>).
+fn timeout_of(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let value: u64 = digits.parse().ok().filter(|_| digits.len() <= 8)?;
+    Some(match unit {
+        "H" => Duration::from_secs(value * 3600),
+        "M" => Duration::from_secs(value * 60),
+        "S" => Duration::from_secs(value),
+        "m" => Duration::from_millis(value),
+        "u" => Duration::from_micros(value),
+        "n" => Duration::from_nanos(value),
+        _ => return None,
+    })
+}
+
+/// A code as gRPC writes it.
+fn word(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_grpc_writes_them() {
+        for (text, millis) in [("5S", Some(5000)), ("20m", Some(20)), ("1H", Some(3_600_000)), ("99999999n", Some(99))] {
+            assert_eq!(timeout_of(text).map(|timeout| timeout.as_millis()), millis, "{text}");
+        }
+        for bad in ["", "S", "5", "5s", "-5S", "999999999S", "5é", "é"] {
+            assert_eq!(timeout_of(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_methods_of_ours_are_counted_by_name() {
+        assert_eq!(
+            method("/atomix.database.DatabaseService/GetDatabase").name,
+            "atomix.database.DatabaseService/GetDatabase"
+        );
+        assert_eq!(method("/x/y").name, "other");
+    }
+}

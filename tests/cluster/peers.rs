@@ -1,0 +1,319 @@
+//! Groups of peers and elections over gRPC, through one replica and through two, also when one is killed.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use harness::controller::Options;
+use harness::eventually::Eventually;
+use harness::grpc::controller::{
+    PartitionElectionRequest, PartitionElectionResponse, PartitionGroupId, PartitionId, PrimaryTerm,
+};
+use harness::grpc::membership::{GroupId, JoinGroupRequest, JoinGroupResponse, Member, MemberId};
+use harness::grpc::{Clients, dial};
+use harness::world::{Namespace, private_world, private_world_with, world};
+use tonic::{Code, Status, Streaming};
+
+/// How long a stream may take to say something on a busy machine.
+const SOON: Duration = Duration::from_secs(60);
+
+fn pods(names: impl IntoIterator<Item = String>) -> String {
+    let pod = |name: String| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec: {{containers: [{{name: peer, image: peer}}]}}\n"
+        )
+    };
+    names.into_iter().map(pod).collect()
+}
+
+fn group(ns: &Namespace<'_>, name: &str) -> Option<GroupId> {
+    Some(GroupId { name: name.to_owned(), namespace: ns.name.clone() })
+}
+
+fn join(ns: &Namespace<'_>, group_name: &str, member: &str) -> JoinGroupRequest {
+    let id = Some(MemberId { name: member.to_owned(), namespace: ns.name.clone() });
+    let member = Some(Member { id, host: format!("{member}.host"), port: 8080 });
+    JoinGroupRequest { member, group_id: group(ns, group_name) }
+}
+
+fn watch(ns: &Namespace<'_>, group_name: &str) -> JoinGroupRequest {
+    JoinGroupRequest { member: None, group_id: group(ns, group_name) }
+}
+
+fn names(membership: &JoinGroupResponse) -> Vec<&str> {
+    membership.members.iter().map(|member| member.id.as_ref().unwrap().name.as_str()).collect()
+}
+
+async fn next<T>(stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
+    tokio::time::timeout(SOON, stream.message()).await.expect("the stream says something soon")
+}
+
+/// Reads until the membership is this one; every membership on the way is answered.
+async fn until(stream: &mut Streaming<JoinGroupResponse>, wanted: &[&str]) -> Vec<Vec<String>> {
+    let mut seen = Vec::new();
+    loop {
+        let membership = next(stream).await.unwrap().expect("the stream goes on");
+        seen.push(names(&membership).into_iter().map(str::to_owned).collect::<Vec<_>>());
+        if seen.last().unwrap() == wanted {
+            return seen;
+        }
+    }
+}
+
+async fn clients(address: &str) -> Clients {
+    dial(address).await.unwrap()
+}
+
+#[tokio::test]
+async fn peers_join_see_each_other_and_leave() {
+    let ns = world().await.namespace("peers").await;
+    ns.create(&pods(["a", "b"].map(str::to_owned))).await;
+    let address = ns.world().controller.grpc();
+    let mut watcher = clients(&address).await.membership.join_group(watch(&ns, "G/1")).await.unwrap().into_inner();
+    let first = next(&mut watcher).await.unwrap().unwrap();
+    assert_eq!(
+        (first.group_id.clone(), names(&first).len()),
+        (group(&ns, "G/1"), 0),
+        "the first answer comes even if it is empty"
+    );
+
+    let mut b = clients(&address).await.membership.join_group(join(&ns, "G/1", "b")).await.unwrap().into_inner();
+    let own = next(&mut b).await.unwrap().unwrap();
+    assert_eq!(names(&own), ["b"], "a joiner sees itself");
+    assert_eq!((own.members[0].host.as_str(), own.members[0].port), ("b.host", 8080));
+    let mut a = clients(&address).await.membership.join_group(join(&ns, "G/1", "a")).await.unwrap().into_inner();
+    assert_eq!(until(&mut a, &["a", "b"]).await.len(), 1);
+    assert_eq!(until(&mut watcher, &["a", "b"]).await, [vec!["b"], vec!["a", "b"]], "whole, sorted, only what changed");
+
+    let member = ns.get("members").await.into_iter().find(|it| it["properties"]["metadata"]["name"] == "a").unwrap();
+    assert_eq!(member["metadata"]["ownerReferences"][0]["kind"], "Pod");
+    assert_eq!(member["properties"]["metadata"]["namespace"], "G/1");
+    ns.kubectl(["delete", "member", member["metadata"]["name"].as_str().unwrap()]).await;
+    ns.until("members", "a member whose stream is open comes again", |members| members.len() == 2).await;
+
+    let second = clients(&address).await.membership.join_group(join(&ns, "G/1", "a")).await.unwrap().into_inner();
+    drop(second);
+    drop(b);
+    let seen = until(&mut watcher, &["a"]).await;
+    assert!(seen.iter().all(|membership| !membership.is_empty()), "who has another stream stays: {seen:?}");
+    drop(a);
+    until(&mut watcher, &[]).await;
+    ns.until("members", "those who left are gone", |members| members.is_empty()).await;
+}
+
+#[tokio::test]
+async fn who_is_no_pod_joins_no_group() {
+    let ns = world().await.namespace("peers-refused").await;
+    let mut clients = clients(&ns.world().controller.grpc()).await;
+    let mut refused = async |request: JoinGroupRequest| clients.membership.join_group(request).await.map(drop).unwrap_err();
+    let status = refused(join(&ns, "g", "nobody")).await;
+    assert_eq!(status.code(), Code::NotFound, "{status}");
+    for bad in ["", "A", "../x", "a/b"] {
+        assert_eq!(refused(join(&ns, "g", bad)).await.code(), Code::InvalidArgument, "{bad}");
+    }
+    let mut elsewhere = join(&ns, "g", "a");
+    elsewhere.member.as_mut().unwrap().id.as_mut().unwrap().namespace = "default".to_owned();
+    assert_eq!(refused(elsewhere).await.code(), Code::InvalidArgument);
+    let mut odd = join(&ns, "g", "a");
+    odd.member.as_mut().unwrap().port = 70_000;
+    assert_eq!(refused(odd).await.code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn a_pod_joins_from_its_own_address_only() {
+    let env = vec![("ATOMIX_GRPC_MEMBER_ADDRESSES".to_owned(), "true".to_owned())];
+    let world = private_world_with("peers-address", Options { env, ..Options::default() }).await;
+    let ns = world.namespace("address").await;
+    ns.create(&pods(["a".to_owned()])).await;
+    ns.wait("pod/a", "Ready").await;
+    let mut clients = clients(&world.controller.grpc()).await;
+    let status = clients.membership.join_group(join(&ns, "g", "a")).await.map(drop).unwrap_err();
+    assert!(status.code() == Code::PermissionDenied && status.message().contains("comes from 127.0.0.1"), "{status}");
+    assert!(ns.get("members").await.is_empty());
+    let address = r#"{"status": {"podIP": "127.0.0.1", "podIPs": [{"ip": "127.0.0.1"}]}}"#;
+    ns.kubectl(["patch", "pod/a", "--subresource=status", "--type=merge", "-p", address]).await;
+    let mut stream = clients.membership.join_group(join(&ns, "g", "a")).await.unwrap().into_inner();
+    assert_eq!(names(&next(&mut stream).await.unwrap().unwrap()), ["a"]);
+}
+
+/// A member that stays whatever happens: it joins again wherever it can as soon as its stream ends.
+fn persistent(addresses: Vec<String>, request: JoinGroupRequest) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        for address in addresses.iter().cycle() {
+            if let Ok(mut clients) = dial(address).await
+                && let Ok(answer) = clients.membership.join_group(request.clone()).await
+            {
+                let mut stream = answer.into_inner();
+                while let Ok(Some(_)) = stream.message().await {}
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await; // as a client's back-off
+        }
+    })
+}
+
+#[tokio::test]
+async fn two_hundred_members_outlive_the_controller_without_a_flap() {
+    const MEMBERS: usize = 200;
+    let world = private_world("peers-crash").await;
+    let ns = world.namespace("crash").await;
+    ns.create(&pods((0..MEMBERS).map(|at| format!("p{at:03}")))).await;
+    let address = world.controller.grpc();
+    let all: Vec<String> = (0..MEMBERS).map(|at| format!("p{at:03}")).collect();
+    let joined: Vec<_> = all.iter().map(|name| persistent(vec![address.clone()], join(&ns, "g", name))).collect();
+    ns.until("members", "all have joined", |members| members.len() == MEMBERS).await;
+
+    // Half of the clients die with the controller and never come back; the others rejoin.
+    world.controller.kill().await.unwrap();
+    joined.iter().step_by(2).for_each(tokio::task::JoinHandle::abort);
+    let alive: BTreeSet<&String> = all.iter().skip(1).step_by(2).collect();
+    world.controller.start().await.unwrap();
+    let mut watcher = clients(&address).await.membership.join_group(watch(&ns, "g")).await.unwrap().into_inner();
+    let mut last = all.len();
+    loop {
+        let membership = next(&mut watcher).await.unwrap().unwrap();
+        let found = names(&membership);
+        let here: BTreeSet<&str> = found.iter().copied().collect();
+        let flapped: Vec<_> = alive.iter().filter(|name| !here.contains(name.as_str())).collect();
+        assert!(flapped.is_empty(), "who rejoined was never missing: {flapped:?}");
+        assert!(found.len() <= last, "a ghost came back");
+        last = found.len();
+        if last == alive.len() {
+            break;
+        }
+    }
+    ns.until("members", "no ghost stays", |members| members.len() == MEMBERS / 2).await;
+    joined.iter().for_each(tokio::task::JoinHandle::abort);
+    ns.until("members", "all leave", |members| members.is_empty()).await;
+}
+
+const DATABASE: &str = r"
+apiVersion: storage.cloud.atomix.io/v1beta1
+kind: CacheStorageClass
+metadata: {name: db}
+spec: {}
+---
+apiVersion: cloud.atomix.io/v1beta3
+kind: Database
+metadata: {name: db}
+spec:
+  partitions: 2
+  storageClass: {kind: CacheStorageClass, name: db}
+";
+
+fn enter(ns: &Namespace<'_>, partition: i32, member: &str) -> PartitionElectionRequest {
+    let group = Some(PartitionGroupId { name: "db".to_owned(), namespace: ns.name.clone() });
+    PartitionElectionRequest {
+        partition_id: Some(PartitionId { partition, group, cluster: None }),
+        member: member.to_owned(),
+    }
+}
+
+async fn term(stream: &mut Streaming<PartitionElectionResponse>) -> PrimaryTerm {
+    next(stream).await.unwrap().expect("the stream goes on").term.unwrap()
+}
+
+async fn term_until(stream: &mut Streaming<PartitionElectionResponse>, holds: impl Fn(&PrimaryTerm) -> bool) -> PrimaryTerm {
+    let mut last = 0;
+    loop {
+        let term = term(stream).await;
+        assert!(term.term >= last, "a term fell");
+        last = term.term;
+        if holds(&term) {
+            return term;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lost_primary_is_replaced_by_who_waited_longest() {
+    let ns = world().await.namespace("elections").await;
+    ns.create(DATABASE).await;
+    ns.wait("database/db", "Ready").await;
+    let address = ns.world().controller.grpc();
+    let mut a = clients(&address).await.first.enter_election(enter(&ns, 1, "a")).await.unwrap().into_inner();
+    let expected = |term, primary: &str, candidates: &[&str]| PrimaryTerm {
+        term,
+        primary: primary.to_owned(),
+        candidates: candidates.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    assert_eq!(term(&mut a).await, expected(1, "a", &["a"]));
+    let mut c = clients(&address).await.first.enter_election(enter(&ns, 1, "c")).await.unwrap().into_inner();
+    let mut b = clients(&address).await.first.enter_election(enter(&ns, 1, "b")).await.unwrap().into_inner();
+    assert_eq!(term(&mut c).await, expected(1, "a", &["a", "c"]));
+    assert_eq!(term(&mut b).await, expected(1, "a", &["a", "c", "b"]), "in order of entry");
+    drop(a);
+    let full = expected(2, "c", &["c", "b"]);
+    assert_eq!(term_until(&mut b, |it| it.term == 2).await, full);
+    assert_eq!(term_until(&mut c, |it| it.term == 2).await, full);
+    let partition = ns.one("partition/db-1").await;
+    assert_eq!(
+        (&partition["status"]["election"]["term"], &partition["status"]["election"]["primary"]),
+        (&2.into(), &"c".into())
+    );
+    let other = clients(&address).await.first.enter_election(enter(&ns, 2, "b")).await.unwrap().into_inner().message().await;
+    assert_eq!(other.unwrap().unwrap().term.unwrap(), expected(1, "b", &["b"]), "each partition has its own");
+
+    let status = clients(&address).await.first.enter_election(enter(&ns, 3, "b")).await.map(drop).unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+    let status = clients(&address).await.first.enter_election(enter(&ns, 1, "")).await.map(drop).unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    drop(c);
+    drop(b);
+    ns.until("partition/db-1", "nobody stands any more", |found| found[0]["status"]["election"]["primary"] == "").await;
+    let mut d = clients(&address).await.first.enter_election(enter(&ns, 1, "d")).await.unwrap().into_inner();
+    assert!(term(&mut d).await.term > 2, "terms only grow");
+}
+
+#[tokio::test]
+async fn members_and_elections_outlive_a_replica_that_is_killed() {
+    let world = private_world("peers-replicas").await;
+    world.install("cache").await.unwrap();
+    let ns = world.namespace("replicas").await;
+    ns.create(DATABASE).await;
+    ns.wait("database/db", "Ready").await;
+    ns.create(&pods(["a", "b", "gone"].map(str::to_owned))).await;
+    let second = world.controller.another(1).await.unwrap();
+    let (one, two) = (world.controller.grpc(), second.grpc());
+
+    // `a` and `gone` are joined through the first replica, `b` through the second; all see the same.
+    let a = persistent(vec![one.clone(), two.clone()], join(&ns, "g", "a"));
+    let _gone = clients(&one).await.membership.join_group(join(&ns, "g", "gone")).await.unwrap();
+    let mut b = clients(&two).await.membership.join_group(join(&ns, "g", "b")).await.unwrap().into_inner();
+    until(&mut b, &["a", "b", "gone"]).await;
+    let mut lost = clients(&one).await.first.enter_election(enter(&ns, 1, "first")).await.unwrap().into_inner();
+    assert_eq!(term(&mut lost).await.primary, "first");
+    let mut heir = clients(&two).await.first.enter_election(enter(&ns, 1, "second")).await.unwrap().into_inner();
+    let before = term_until(&mut heir, |it| it.candidates.len() == 2).await;
+    assert_eq!((before.term, before.primary.as_str()), (1, "first"), "one election through both replicas");
+    term_until(&mut lost, |it| it.candidates.len() == 2).await;
+
+    world.controller.kill().await.unwrap();
+    let seen = until(&mut b, &["a", "b"]).await;
+    assert!(seen.iter().all(|membership| membership.contains(&"a".to_owned())), "who rejoined was never missing: {seen:?}");
+    let after = term_until(&mut heir, |it| it.primary == "second").await;
+    assert_eq!((after.term, after.candidates.as_slice()), (2, &["second".to_owned()][..]));
+
+    // A stop is told to clients, which go elsewhere.
+    world.controller.start().await.unwrap();
+    second.stop().await.unwrap();
+    let ended = loop {
+        match next(&mut heir).await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the stream ended without a word"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(ended.code(), Code::Unavailable, "{ended}");
+    let mut again = clients(&one).await.first.enter_election(enter(&ns, 1, "second")).await.unwrap().into_inner();
+    let term = term(&mut again).await;
+    assert_eq!((term.term, term.primary.as_str()), (2, "second"), "who comes back in time keeps the term");
+    let left: Vec<String> = ns
+        .eventually("only who is alive is a member", || async {
+            let members = ns.get("members").await;
+            let names = members.iter().map(|it| it["properties"]["metadata"]["name"].as_str().unwrap().to_owned());
+            let names: Vec<String> = names.collect();
+            Ok(if names == ["a"] { Eventually::Now(names) } else { Eventually::NotYet(format!("{names:?}")) })
+        })
+        .await;
+    assert_eq!(left, ["a"]);
+    a.abort();
+}
