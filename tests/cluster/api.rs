@@ -24,6 +24,19 @@ async fn clients(ns: &Namespace<'_>) -> Clients {
     ns.must(dial(&ns.world().controller.grpc()).await).await
 }
 
+/// Waits until a plugin that was just installed serves.
+async fn serving(ns: &Namespace<'_>, plugin: &str) {
+    let plugin = format!("storageplugin/{plugin}");
+    let serves = ["wait", "--namespace=kube-system", "--for=condition=Ready", &plugin, "--timeout=60s"];
+    ns.eventually("the plugin serves", || async {
+        Ok(match ns.world().kubectl().run(serves).await {
+            Ok(_) => Eventually::Now(()),
+            Err(error) => Eventually::NotYet(format!("{error:#}")),
+        })
+    })
+    .await;
+}
+
 fn database_id(ns: &Namespace<'_>, name: &str) -> Option<DatabaseId> {
     Some(DatabaseId { name: name.to_owned(), namespace: ns.name.clone() })
 }
@@ -287,14 +300,7 @@ async fn clients_are_bounded_by_flags() {
     let start = world.mark().await;
     world.install("cache").await.unwrap();
     let ns = world.namespace("bounded").await;
-    let serves = ["wait", "--namespace=kube-system", "--for=condition=Ready", "storageplugin/cache", "--timeout=60s"];
-    ns.eventually("the plugin serves", || async {
-        Ok(match world.kubectl().run(serves).await {
-            Ok(_) => Eventually::Now(()),
-            Err(error) => Eventually::NotYet(format!("{error:#}")),
-        })
-    })
-    .await;
+    serving(&ns, "cache").await;
     let mut clients = clients(&ns).await;
     let group =
         |name: &str| first::CreatePartitionGroupRequest { id: group_id(&ns, name), spec: group_spec(1, 1, CACHE, b"") };
@@ -362,4 +368,20 @@ async fn the_server_has_manners() {
     ] {
         assert!(metrics.contains(line), "no {line} in\n{metrics}");
     }
+}
+
+#[tokio::test]
+async fn a_call_that_runs_when_the_controller_stops_is_answered() {
+    let world = private_world_with("api-stop", Options::default()).await;
+    world.install("cache").await.unwrap();
+    let ns = world.namespace("stop").await;
+    serving(&ns, "cache").await;
+    let mut clients = clients(&ns).await;
+    // Hundreds of partitions take their time, and the call waits for them.
+    let request = first::CreatePartitionGroupRequest { id: group_id(&ns, "slow"), spec: group_spec(500, 1, CACHE, b"") };
+    let call = tokio::spawn(async move { clients.first.create_partition_group(request).await });
+    ns.wait_created("database/slow").await;
+    assert!(!call.is_finished(), "the call should still run");
+    world.controller.stop().await.unwrap();
+    call.await.unwrap().expect("a call that has begun is answered");
 }

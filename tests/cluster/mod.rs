@@ -22,3 +22,4 @@ mod replicas;
 mod resources;
 mod scale;
 mod tidy;
+mod tls;

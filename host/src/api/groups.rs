@@ -207,12 +207,16 @@ impl Api {
         }
     }
 
-    /// Waits a while until the group is listed, so that who asks next finds it.
+    /// Waits a while until the group is listed, so that who asks next finds it; not while the server stops.
     async fn listed(&self, namespace: &str, name: &str) {
+        let mut stopping = self.stopping.clone();
         let mut changed = self.view.databases.changed();
         let listed =
             async { while self.view.databases.read().one(namespace, name).is_none() && changed.changed().await.is_ok() {} };
-        let _ = tokio::time::timeout(limits::GROUP_LISTED_WAIT, listed).await;
+        tokio::select! {
+            _ = tokio::time::timeout(limits::GROUP_LISTED_WAIT, listed) => {}
+            _ = stopping.wait_for(|stopping| *stopping) => {}
+        }
     }
 }
 

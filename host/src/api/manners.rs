@@ -26,13 +26,19 @@ use crate::telemetry::Metrics;
 pub(super) struct Manners {
     metrics: Arc<Metrics>,
     running: Arc<AtomicUsize>,
+    calls_max: usize,
     ready: watch::Receiver<bool>,
     stop: watch::Receiver<bool>,
 }
 
 impl Manners {
-    pub(super) fn new(metrics: Arc<Metrics>, ready: watch::Receiver<bool>, stop: watch::Receiver<bool>) -> Self {
-        Self { metrics, running: Arc::default(), ready, stop }
+    pub(super) fn new(
+        metrics: Arc<Metrics>,
+        calls_max: usize,
+        ready: watch::Receiver<bool>,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Self { metrics, running: Arc::default(), calls_max, ready, stop }
     }
 }
 
@@ -71,8 +77,8 @@ where
         let call = Call::begin(&manners, &request);
         Box::pin(async move {
             let running = call.running.fetch_add(1, Ordering::Relaxed);
-            if running >= limits::GRPC_CALLS_MAX {
-                let most = limits::GRPC_CALLS_MAX;
+            if running >= manners.calls_max {
+                let most = manners.calls_max;
                 return Ok(call.end(Status::resource_exhausted(format!("{most} calls go on at a time, which is the limit"))));
             }
             let deadline = call.deadline;

@@ -50,6 +50,8 @@ pub struct Options {
     pub cluster_domain: String,
     /// Name of this replica, which Members and candidates carry.
     pub replica: String,
+    /// Most calls that go on at a time, streams included.
+    pub calls_max: usize,
     /// What clients may do.
     pub bounds: Bounds,
 }
@@ -126,11 +128,11 @@ pub async fn serve(
     let health_told = tokio::spawn(tell_health(reporter, ready.subscribe(), stop.clone()));
     let reflection =
         || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(proto::DESCRIPTORS);
-    let manners = manners::Manners::new(parts.metrics, ready.subscribe(), stop.clone());
+    let manners = manners::Manners::new(parts.metrics, options.calls_max, ready.subscribe(), stop.clone());
     let server = Server::builder()
         .http2_keepalive_interval(Some(limits::GRPC_KEEPALIVE))
         .http2_keepalive_timeout(Some(limits::GRPC_KEEPALIVE_TIMEOUT))
-        .max_concurrent_streams(limits::GRPC_CONNECTION_CALLS_MAX)
+        .max_concurrent_streams(u32::MAX) // or calls beyond it would wait in the client; the layer tells them so
         .layer(manners)
         .add_service(health)
         .add_service(reflection().build_v1()?)

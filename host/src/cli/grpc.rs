@@ -36,6 +36,10 @@ pub struct Flags {
     #[arg(long, env = "ATOMIX_GRPC_WRITE_NAMESPACES", value_delimiter = ',', value_name = "NAMES")]
     grpc_write_namespaces: Vec<String>,
 
+    /// Most gRPC calls that go on at a time, streams included; what is beyond is told RESOURCE_EXHAUSTED.
+    #[arg(long, env = "ATOMIX_GRPC_CALLS_MAX", default_value_t = limits::GRPC_CALLS_MAX, value_name = "NUMBER")]
+    grpc_calls_max: usize,
+
     /// Most groups (databases) in a namespace in which gRPC clients may still create one.
     #[arg(long, env = "ATOMIX_GRPC_GROUPS_MAX", default_value_t = limits::GROUPS_MAX, value_name = "NUMBER")]
     grpc_groups_max: usize,
@@ -59,6 +63,7 @@ impl Flags {
             scope,
             cluster_domain: cluster_domain.to_owned(),
             replica: replica.to_owned(),
+            calls_max: self.grpc_calls_max,
             bounds: Bounds {
                 read_only: self.grpc_read_only,
                 write_namespaces: self.grpc_write_namespaces,
