@@ -33,7 +33,7 @@ test: toolchain $(DENY) ## Prove everything: style, lints, documentation, licenc
 bench: toolchain ## Measure; tables go to target/bench/
 	$(CLUSTER) build
 	$(CLUSTER) dist
-	ATOMIX_PREBUILT=1 cargo bench --package atomix-tests --bench plan --bench cluster
+	ATOMIX_PREBUILT=1 cargo bench --package atomix-tests --bench plan --bench cluster --bench grpc
 
 # Rust of the version in rust-toolchain.toml with what it lists there, also where rustup is told not to install by itself.
 toolchain:

@@ -1,6 +1,6 @@
 //! The controller as a process of this machine, under its own ServiceAccount and nothing more. Knows no database.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ pub struct Options {
     /// Address of something that stands between it and the API server, e.g. `https://127.0.0.1:1234`, under a certificate of the
     /// control plane's authority; the API server itself if none is given.
     pub server: Option<String>,
+    /// The program; what [`paths::controller_program`] finds if none is given.
+    pub program: Option<PathBuf>,
 }
 
 /// A controller of one control plane. It can be stopped and started again, as the same replica; dropping it stops it.
@@ -62,7 +64,7 @@ pub struct Controller {
 impl Controller {
     /// Applies `deploy/`, starts the controller and returns when it is ready.
     pub async fn install(plane: Arc<ControlPlane>, options: Options) -> Result<Controller> {
-        let program = paths::controller_program()?;
+        let program = options.program.map_or_else(paths::controller_program, Ok)?;
         let metrics = options.metrics.map_or_else(ports::free, Ok)?;
         let grpc = options.grpc.map_or_else(ports::free, Ok)?;
         let webhook = ports::free()?;

@@ -115,7 +115,8 @@ fn require_wasm() -> Result<()> {
     }
 }
 
-fn cargo(args: &[&str]) -> Result<()> {
+/// Runs cargo on this checkout, as from a shell.
+pub fn cargo(args: &[&str]) -> Result<()> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(paths::root()).stdin(Stdio::null());
     // What `cargo test` and `cargo run` say of their own package would only make cargo build anew.

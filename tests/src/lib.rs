@@ -32,6 +32,7 @@ pub mod controller;
 pub mod deploy;
 pub mod dist;
 pub mod grpc;
+pub mod load;
 
 pub mod cluster;
 pub mod demo;

@@ -1,6 +1,7 @@
 //! Connections of clients: in the clear, or with a certificate that is read again when its files change. Knows nothing of what is said
 //! on them.
 
+use std::io::IoSlice;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -187,6 +188,21 @@ impl AsyncWrite for Connection {
         match self.get_mut() {
             Connection::Clear(stream) => Pin::new(stream).poll_write(task, bytes),
             Connection::Tls(stream) => Pin::new(stream).poll_write(task, bytes),
+        }
+    }
+
+    // Without these two, each frame of an answer would take two writes: its head and its bytes.
+    fn poll_write_vectored(self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Connection::Clear(stream) => Pin::new(stream).poll_write_vectored(task, bytes),
+            Connection::Tls(stream) => Pin::new(stream).poll_write_vectored(task, bytes),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Connection::Clear(stream) => stream.is_write_vectored(),
+            Connection::Tls(stream) => stream.is_write_vectored(),
         }
     }
 

@@ -13,7 +13,6 @@ use futures::future::BoxFuture;
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
 use tokio::sync::watch;
-use tokio::time::Sleep;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
@@ -194,11 +193,7 @@ impl Call {
             }
             return Response::from_parts(parts, body);
         }
-        let deadline = self.deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline.into())));
-        let mut stop = stop;
-        let stopped: BoxFuture<'static, ()> = Box::pin(async move { _ = stop.wait_for(|stop| *stop).await });
-        let attended = Attended { inner: Some(body), call: self, deadline, stopped };
-        Response::from_parts(parts, Body::new(attended))
+        Response::from_parts(parts, Body::new(Attended { inner: Some(body), call: self, stop, cut: None }))
     }
 }
 
@@ -214,8 +209,9 @@ impl Drop for Call {
 struct Attended {
     inner: Option<Body>,
     call: Call,
-    deadline: Option<Pin<Box<Sleep>>>,
-    stopped: BoxFuture<'static, ()>,
+    stop: watch::Receiver<bool>,
+    /// Comes when the answer is cut off; made once there is something to wait for, which a single message never has.
+    cut: Option<BoxFuture<'static, Status>>,
 }
 
 impl http_body::Body for Attended {
@@ -231,14 +227,8 @@ impl http_body::Body for Attended {
             }
             return Poll::Ready(frame);
         }
-        let over = this.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready());
-        let status = if over {
-            late()
-        } else if this.stopped.as_mut().poll(context).is_ready() {
-            Status::unavailable("this replica of the controller stops: go on with another")
-        } else {
-            return Poll::Pending;
-        };
+        let cut = this.cut.get_or_insert_with(|| Box::pin(cut(this.call.deadline, this.stop.clone())));
+        let Poll::Ready(status) = cut.as_mut().poll(context) else { return Poll::Pending };
         this.inner = None; // what the stream held is given back
         this.call.code = status.code();
         let mut trailers = HeaderMap::new();
@@ -248,6 +238,19 @@ impl http_body::Body for Attended {
     fn is_end_stream(&self) -> bool {
         self.inner.as_ref().is_none_or(http_body::Body::is_end_stream)
     }
+}
+
+/// Waits for the deadline of a call, or for the end of the server, and says which.
+async fn cut(deadline: Option<Instant>, mut stop: watch::Receiver<bool>) -> Status {
+    let stopped = async { _ = stop.wait_for(|stop| *stop).await };
+    if let Some(deadline) = deadline {
+        if tokio::time::timeout_at(deadline.into(), stopped).await.is_err() {
+            return late();
+        }
+    } else {
+        stopped.await;
+    }
+    Status::unavailable("this replica of the controller stops: go on with another")
 }
 
 fn late() -> Status {
