@@ -67,7 +67,10 @@ async fn measure((controller, bare): (PathBuf, PathBuf)) -> Result<()> {
     }
 
     println!("{DATABASES} databases of {PARTITIONS} partitions, {CALLS} calls at a time; in brackets a bare tonic server");
-    println!("{:<38} {:>17} {:>15} {:>15} {:>15} {:>6}", "", "calls/s", "p50 ms", "p99 ms", "CPU µs/call", "ratio");
+    println!(
+        "  {:<38} {:>7} {:>17} {:>15} {:>15} {:>15} {:>6}",
+        "", "bytes", "calls/s", "p50 ms", "p99 ms", "CPU µs/call", "ratio"
+    );
     reads.iter().for_each(|read| println!("{}", read.line()));
     println!("  ratio: calls a second divided by those of the bare server   (at least {RATIO_MIN})");
     println!("one member's change to {STREAMS} watchers, milliseconds, median of {CHANGES} changes");
@@ -214,6 +217,7 @@ struct Server {
 /// How a call fares, in the median of all measurements; each pair is the controller and the bare server.
 struct Read {
     name: String,
+    answer_bytes: usize,
     rate: [f64; 2],
     p50_millis: [f64; 2],
     p99_millis: [f64; 2],
@@ -240,6 +244,7 @@ async fn read(world: &World, bare: &Server, case: &Case, connections: usize) -> 
     let calls = |side: usize| paces[side].iter().map(|pace| pace.calls).sum::<usize>() as f64;
     Ok(Read {
         name: format!("{}, {connections} connection{}", case.name, if connections == 1 { "" } else { "s" }),
+        answer_bytes: case.answer.len(),
         rate: of(|pace| pace.rate),
         p50_millis: of(|pace| pace.p50 * 1e3),
         p99_millis: of(|pace| pace.p99 * 1e3),
@@ -253,13 +258,13 @@ impl Read {
         let pair = |[ours, bare]: [f64; 2], digits| format!("{ours:.digits$} ({bare:.digits$})");
         let (rate, cpu) = (pair(self.rate, 0), pair(self.cpu_micros, 0));
         let (p50, p99) = (pair(self.p50_millis, 2), pair(self.p99_millis, 2));
-        format!("  {:<38} {rate:>17} {p50:>15} {p99:>15} {cpu:>15} {:>6.2}", self.name, self.ratio)
+        format!("  {:<38} {:>7} {rate:>17} {p50:>15} {p99:>15} {cpu:>15} {:>6.2}", self.name, self.answer_bytes, self.ratio)
     }
 
     fn json(&self) -> Value {
         let pair = |[ours, bare]: [f64; 2]| json!({"controller": ours, "bare": bare});
         json!({
-            "call": self.name, "callsPerSec": pair(self.rate), "p50Millis": pair(self.p50_millis),
+            "call": self.name, "answerBytes": self.answer_bytes, "callsPerSec": pair(self.rate), "p50Millis": pair(self.p50_millis),
             "p99Millis": pair(self.p99_millis), "cpuMicrosPerCall": pair(self.cpu_micros), "ratio": self.ratio,
         })
     }

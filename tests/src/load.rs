@@ -47,8 +47,8 @@ pub async fn dial(address: &str, connections: usize) -> Result<Vec<Channel>> {
 pub async fn press(channels: &[Channel], ask: &Ask, bytes: usize, at_once: usize, lasting: Duration) -> Result<Pace> {
     let start = Instant::now();
     let mut callers = JoinSet::new();
-    for channel in channels.iter().cycle().take(at_once).cloned() {
-        let ask = ask.clone();
+    for channel in channels.iter().cycle().take(at_once) {
+        let (channel, ask) = (channel.clone(), ask.clone());
         callers.spawn(async move {
             let mut took = Vec::with_capacity(1 << 14);
             while start.elapsed() < lasting {
