@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{HeaderMap, Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Frame;
 use tokio::sync::watch;
 use tonic::body::Body;
@@ -74,9 +75,11 @@ where
         let mut inner = std::mem::replace(&mut self.inner, ready_again);
         let mut manners = self.manners.clone();
         let call = Call::begin(&manners, &request);
+        if !speaks_grpc(request.headers()) {
+            return Box::pin(std::future::ready(Ok(call.not_grpc())));
+        }
         Box::pin(async move {
-            let running = call.running.fetch_add(1, Ordering::Relaxed);
-            if running >= manners.calls_max {
+            if call.others >= manners.calls_max {
                 let most = manners.calls_max;
                 return Ok(call.end(Status::resource_exhausted(format!("{most} calls go on at a time, which is the limit"))));
             }
@@ -155,6 +158,8 @@ struct Call {
     deadline: Option<Instant>,
     metrics: Arc<Metrics>,
     running: Arc<AtomicUsize>,
+    /// How many were running when it came.
+    others: usize,
     code: Code,
 }
 
@@ -170,6 +175,7 @@ impl Call {
             deadline,
             metrics: manners.metrics.clone(),
             running: manners.running.clone(),
+            others: manners.running.fetch_add(1, Ordering::Relaxed),
             code: Code::Cancelled, // unless something else is said before the client goes
         }
     }
@@ -178,6 +184,14 @@ impl Call {
     fn end(mut self, status: Status) -> Response<Body> {
         self.code = status.code();
         status.into_http()
+    }
+
+    /// Answers what is no call of gRPC.
+    fn not_grpc(mut self) -> Response<Body> {
+        self.code = Code::Unknown; // as gRPC's clients read it
+        let mut answer = Response::new(Body::empty());
+        *answer.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        answer
     }
 
     /// Answers, and attends the answer to its end.
@@ -253,6 +267,12 @@ async fn cut(deadline: Option<Instant>, mut stop: watch::Receiver<bool>) -> Stat
     Status::unavailable("this replica of the controller stops: go on with another")
 }
 
+/// Whether a request is one of gRPC (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>: any other is answered with 415).
+fn speaks_grpc(headers: &HeaderMap) -> bool {
+    let rest = headers.get(CONTENT_TYPE).and_then(|said| said.as_bytes().strip_prefix(b"application/grpc"));
+    rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
 fn late() -> Status {
     Status::deadline_exceeded("the call's deadline has passed")
 }
@@ -320,6 +340,19 @@ mod tests {
         for bad in ["", "S", "5", "5s", "-5S", "999999999S", "5é", "é"] {
             assert_eq!(timeout_of(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn only_grpc_is_taken_for_grpc() {
+        let speaks =
+            |said: &'static str| speaks_grpc(&HeaderMap::from_iter([(CONTENT_TYPE, http::HeaderValue::from_static(said))]));
+        for said in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
+            assert!(speaks(said), "{said}");
+        }
+        for said in ["", "application/json", "application/grpc-web", "application/grpcx", "text/plain"] {
+            assert!(!speaks(said), "{said}");
+        }
+        assert!(!speaks_grpc(&HeaderMap::new()));
     }
 
     #[test]
