@@ -127,9 +127,9 @@ pub async fn serve(
     let (reporter, health) = tonic_health::server::health_reporter();
     let health_told = tokio::spawn(tell_health(reporter, ready.subscribe(), stop.clone()));
     let reflection = || {
-        let described = tonic_reflection::server::Builder::configure();
-        let described = described.register_encoded_file_descriptor_set(proto::DESCRIPTORS);
-        described.register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
     let manners = manners::Manners::new(parts.metrics, options.calls_max, ready.subscribe(), stop.clone());
     let server = Server::builder()
