@@ -57,3 +57,7 @@ pub fn put(field: u8, message: &impl Message, into: &mut Vec<u8>) {
     into.push(field << 3 | LENGTH_DELIMITED);
     message.encode_length_delimited(into).expect("a Vec grows");
 }
+
+#[cfg(test)]
+#[path = "proto_tests.rs"]
+mod tests;
