@@ -27,6 +27,7 @@ test: toolchain $(DENY) ## Prove everything: style, lints, documentation, licenc
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	$(DENY) check bans licenses sources
 	$(CLUSTER) build
+	$(CLUSTER) clients
 	$(CLUSTER) dist
 	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 cargo test --workspace
 

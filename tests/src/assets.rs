@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
 
+use crate::go::{self, Program};
 use crate::paths;
+
+pub use crate::go::say;
 
 /// Version that the programs of Kubernetes say they are; it must be that of tests/controlplane/go.mod.
 const KUBERNETES: &str = "v1.36.3";
@@ -76,72 +75,23 @@ pub fn build() -> Result<Assets> {
     Ok(Assets { programs, stages })
 }
 
-/// Tells what is built: to standard error itself, so that a test runner that captures output shows it too.
-pub fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}"); // nothing is lost if nobody listens
-}
-
 fn fingerprint(sources: &Path) -> Result<String> {
-    let mut hash = Sha256::new();
-    for name in ["go.mod", "go.sum", "kwok/go.mod", "kwok/go.sum"] {
-        let path = sources.join(name);
-        hash.update(fs::read(&path).with_context(|| format!("could not read {}", path.display()))?);
-    }
-    hash.update(format!("{STAGES:?}"));
-    Ok(hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
+    let files = ["go.mod", "go.sum", "kwok/go.mod", "kwok/go.sum"].map(|name| sources.join(name));
+    go::fingerprint(&files, format!("{STAGES:?}").as_bytes())
 }
 
 fn go_build(name: &str, package: &str, module: &Path, takes: &str, out: &Path) -> Result<()> {
-    require_go()?;
-    say(&format!("building {name} … (about {takes} on 2 cores the first time)"));
     let version = match name {
         "etcd" => String::new(),
         "kwok" => format!(" -X sigs.k8s.io/kwok/pkg/consts.Version={KWOK}"),
         // Without it the API server and the nodes call themselves v0.0.0-master+$Format:%H$.
         _ => format!(" -X k8s.io/component-base/version.gitVersion={KUBERNETES}"),
     };
-    let fresh = out.with_extension("new");
-    let mut command = Command::new("go");
-    command.current_dir(module).env("CGO_ENABLED", "0").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    command.args(["build", "-trimpath", "-ldflags", &format!("-s -w{version}"), "-o"]).arg(&fresh).arg(package);
-    let start = Instant::now();
-    let child = command.spawn().context("could not start go")?;
-    let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || tell.send(child.wait_with_output()));
-    let output = loop {
-        match told.recv_timeout(Duration::from_secs(30)) {
-            Ok(output) => break output.context("could not wait for go")?,
-            Err(RecvTimeoutError::Timeout) => say(&format!("  {name}: {} s so far", start.elapsed().as_secs())),
-            Err(RecvTimeoutError::Disconnected) => bail!("nobody waits for go any more"),
-        }
-    };
-    if !output.status.success() {
-        bail!("could not build {name}:\n{}", String::from_utf8_lossy(&output.stderr));
-    }
-    fs::rename(&fresh, out).with_context(|| format!("could not put {name} in its place"))?;
-    say(&format!("  {name} built in {} s", start.elapsed().as_secs()));
-    Ok(())
-}
-
-/// Go must be there, and new enough to bring the version that go.mod asks for by itself.
-fn require_go() -> Result<()> {
-    let how = "the control plane is built from source with Go 1.21 or newer: https://go.dev/doc/install, or your system's package golang-go";
-    let asked = Command::new("go").args(["env", "GOVERSION"]).current_dir(std::env::temp_dir()).output();
-    let Ok(output) = asked else { bail!("go is not there; {how}") };
-    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    match minor(&version) {
-        Some(minor) if minor >= 21 => Ok(()),
-        _ => bail!("go says its version is {version:?}; {how}"),
-    }
-}
-
-fn minor(version: &str) -> Option<u32> {
-    let rest = version.strip_prefix("go1.")?;
-    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    go::build(&Program { name, package, module, takes, link: &version }, out)
 }
 
 fn read_stages(module: &Path) -> Result<String> {
-    require_go()?;
+    go::require()?;
     let list = ["list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/kwok"];
     let download = Command::new("go").args(["mod", "download", "sigs.k8s.io/kwok"]).current_dir(module).output();
     let output = Command::new("go").args(list).current_dir(module).output();
@@ -171,13 +121,6 @@ fn read_stages(module: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_of_go_are_read() {
-        assert_eq!(minor("go1.26.8"), Some(26));
-        assert_eq!(minor("go1.21rc2"), Some(21));
-        assert_eq!(minor("devel"), None);
-    }
 
     #[test]
     fn versions_are_those_of_the_go_mod_files() {

@@ -1,12 +1,12 @@
 //! A real Kubernetes control plane on any machine, shared by tests, demo and benchmarks.
 //!
 //! ```text
-//! assets ──► guard ──► controlplane ◄── nodes           a cluster: programs, processes, who may do what, nodes
+//! assets ──► guard ──► controlplane ◄── nodes           a cluster: programs (built by `go`), processes, who may do what, nodes
 //!                           ▲
 //!             kubectl, audit, eventually, loopback      what one does with it
 //!                           ▲
 //!               dist ──► deploy ──► controller          the controller on it, under its own account
-//!                           ▲               ▲
+//!                           ▲               ▲           and who speaks with it: grpc in Rust, goclient in Go
 //!                         world       cluster ◄── demo  for tests; for a person
 //! ```
 //!
@@ -15,6 +15,7 @@
 pub mod paths;
 
 pub mod assets;
+pub mod go;
 pub mod guard;
 pub mod pki;
 pub mod ports;
@@ -31,6 +32,7 @@ pub mod loopback;
 pub mod controller;
 pub mod deploy;
 pub mod dist;
+pub mod goclient;
 pub mod grpc;
 pub mod load;
 

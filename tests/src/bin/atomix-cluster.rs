@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use harness::{assets, cluster, demo, dist, guard};
+use harness::{assets, cluster, demo, dist, goclient, guard};
 
 #[derive(Parser)]
 #[command(version, about = "A real Kubernetes control plane on this machine, with the Atomix controller")]
@@ -18,6 +18,8 @@ struct Cli {
 enum Command {
     /// Build the programs of the control plane, if they are not there yet
     Build,
+    /// Build the programs that tests speak the gRPC API with, if they are not there yet
+    Clients,
     /// Build everything that a user applies into dist/
     Dist,
     /// Bring the cluster up in the background, unless it is
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Build => assets::build().map(drop)?,
+        Command::Clients => goclient::build().map(drop)?,
         Command::Dist => dist::build()?,
         Command::Up => cluster::up()?,
         Command::Demo => demo::demo()?,

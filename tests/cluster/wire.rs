@@ -1,0 +1,149 @@
+//! Programs of other authors speak the gRPC API: a client in Go generated from `proto/`, grpcurl over reflection, a linter.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use harness::goclient::{self, Programs};
+use harness::paths;
+use harness::world::world;
+use tokio::sync::OnceCell;
+use tonic_reflection::pb::v1alpha;
+use v1alpha::server_reflection_client::ServerReflectionClient;
+use v1alpha::server_reflection_request::MessageRequest;
+use v1alpha::server_reflection_response::MessageResponse;
+
+const WORLD: &str = r"
+apiVersion: storage.cloud.atomix.io/v1beta1
+kind: CacheStorageClass
+metadata: {name: db}
+spec: {}
+---
+apiVersion: cloud.atomix.io/v1beta3
+kind: Database
+metadata: {name: db}
+spec:
+  partitions: 1
+  storageClass: {kind: CacheStorageClass, name: db}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: a}
+spec: {containers: [{name: peer, image: peer}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: b}
+spec: {containers: [{name: peer, image: peer}]}
+";
+
+/// What the Go client prints, a call a line.
+const SAID: &str = include_str!("../golden/wire.jsonl");
+
+async fn programs() -> &'static Programs {
+    static BUILT: OnceCell<Programs> = OnceCell::const_new();
+    let build = || async { tokio::task::spawn_blocking(goclient::build).await.unwrap().unwrap() };
+    BUILT.get_or_init(build).await
+}
+
+async fn run(program: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(program);
+    command.args(args).current_dir(paths::root());
+    tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test]
+async fn a_go_client_generated_from_the_descriptors_is_understood() {
+    let programs = programs().await;
+    let ns = world().await.namespace("wire").await;
+    ns.create(WORLD).await;
+    ns.wait("database/db", "Ready").await;
+    let output = run(&programs.client, &[&ns.world().controller.grpc(), &ns.name]).await;
+    assert!(output.status.success(), "{}\n{}", text(&output.stderr), text(&output.stdout));
+    let (said, wanted) = (text(&output.stdout).lines(), SAID.lines());
+    for (said, wanted) in said.zip(wanted) {
+        assert_eq!(said, wanted);
+    }
+    assert_eq!(text(&output.stdout).lines().count(), SAID.lines().count(), "{}", text(&output.stdout));
+}
+
+#[tokio::test]
+async fn grpcurl_finds_its_way_by_reflection() {
+    let grpcurl = programs().await.tool("grpcurl");
+    let ns = world().await.namespace("wire-curl").await;
+    ns.create(WORLD).await;
+    ns.wait("database/db", "Ready").await;
+    let address = ns.world().controller.grpc();
+    let curl = async |args: &[&str]| run(grpcurl, &[&["-plaintext"], args].concat()).await;
+
+    let services = curl(&[&address, "list"]).await;
+    let expected = [
+        "atomix.controller.ControllerService",
+        "atomix.database.DatabaseService",
+        "atomix.membership.MembershipService",
+        "atomix.primitive.PrimitiveService",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+    ];
+    let listed: Vec<&str> = text(&services.stdout).lines().collect();
+    assert_eq!(listed, expected, "{}", text(&services.stderr));
+    let methods = curl(&[&address, "list", "atomix.controller.ControllerService"]).await;
+    let methods: Vec<&str> = text(&methods.stdout).lines().filter_map(|line| line.rsplit('.').next()).collect();
+    assert_eq!(
+        methods,
+        ["CreatePartitionGroup", "DeletePartitionGroup", "EnterElection", "GetDatabases", "GetPartitionGroups"]
+    );
+    let described = curl(&[&address, "describe", "atomix.membership.MembershipService"]).await;
+    let described = text(&described.stdout);
+    let method =
+        "rpc JoinGroup ( .atomix.membership.JoinGroupRequest ) returns ( stream .atomix.membership.JoinGroupResponse );";
+    assert!(described.contains(method) && described.contains("// Joins a group with a member"), "{described}");
+
+    let call = "atomix.database.DatabaseService/GetDatabases";
+    let answer = curl(&["-d", r#"{"namespace": "wire-curl"}"#, &address, call]).await;
+    let answer: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let partition = serde_json::json!({
+        "partitionId": {"partition": 1},
+        "endpoints": [{"host": "db-1.wire-curl.svc.cluster.local", "port": 5678}],
+    });
+    let database = serde_json::json!({"id": {"name": "db", "namespace": "wire-curl"}, "partitions": [partition]});
+    assert_eq!(answer, serde_json::json!({"databases": [database]}));
+
+    let none = r#"{"id": {"name": "none", "namespace": "wire-curl"}}"#;
+    let refused = curl(&["-d", none, &address, "atomix.database.DatabaseService/GetDatabase"]).await;
+    assert_eq!(
+        (text(&refused.stderr).trim_end(), refused.status.success()),
+        ("ERROR:\n  Code: NotFound\n  Message: there is no database wire-curl/none", false)
+    );
+}
+
+#[tokio::test]
+async fn reflection_is_there_for_older_tools_too() {
+    let address = world().await.controller.grpc();
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let mut client = ServerReflectionClient::new(channel);
+    let mut ask = async |request: MessageRequest| {
+        let request = v1alpha::ServerReflectionRequest { host: String::new(), message_request: Some(request) };
+        let answers = client.server_reflection_info(futures::stream::iter([request])).await.unwrap();
+        answers.into_inner().message().await.unwrap().unwrap().message_response.unwrap()
+    };
+    let MessageResponse::ListServicesResponse(services) = ask(MessageRequest::ListServices(String::new())).await else {
+        panic!("services are listed")
+    };
+    let names: Vec<&str> = services.service.iter().map(|service| service.name.as_str()).collect();
+    assert!(names.contains(&"atomix.primitive.PrimitiveService"), "{names:?}");
+    let symbol = MessageRequest::FileContainingSymbol("atomix.primitive.PrimitiveType".to_owned());
+    let MessageResponse::FileDescriptorResponse(files) = ask(symbol).await else { panic!("a symbol's file is shown") };
+    let file: prost_types::FileDescriptorProto = prost::Message::decode(&files.file_descriptor_proto[0][..]).unwrap();
+    assert_eq!((file.name(), file.enum_type[0].value.len()), ("atomix/primitive/primitive.proto", 11));
+}
+
+#[tokio::test]
+async fn the_protocols_files_are_in_good_style() {
+    let protolint = programs().await.tool("protolint");
+    let output = run(protolint, &["lint", "-config_dir_path", "proto", "proto"]).await;
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+}
