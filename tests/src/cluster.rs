@@ -18,7 +18,7 @@ use crate::controlplane::{ControlPlane, StartOptions};
 use crate::guard::log_tail;
 use crate::kubectl::Kubectl;
 use crate::signal::{self, Signal};
-use crate::{dist, paths, ports};
+use crate::{dist, goclient, paths, ports};
 
 /// How long the cluster may take to come up on a busy machine, with everything built; it takes about eight seconds on a quiet one.
 const UP_WITHIN: Duration = Duration::from_secs(180);
@@ -165,6 +165,7 @@ async fn bring_up(files: &Files, grpc_port: u16, metrics_port: u16) -> Result<Co
     fs::create_dir_all(files.bin()).context("could not make the folder of programs")?;
     link(plane.assets().program("kubectl"), &files.bin().join("kubectl"))?;
     link(&program, &files.bin().join("atomix-controller"))?;
+    link(&goclient::grpcurl()?, &files.bin().join("grpcurl"))?;
     let running = Running { pid: std::process::id() as i32, controller: digest(&program)?, grpc_port, metrics_port };
     crate::pki::write(&files.running(), &serde_json::to_string(&running)?)?;
     Ok(controller)
@@ -210,6 +211,12 @@ fn start(files: &Files, grpc_port: u16, metrics_port: u16) -> Result<()> {
         std::thread::sleep(Duration::from_millis(50));
     }
     word.write_all(b"stay").context("the cluster went down as soon as it was up")
+}
+
+/// Where the gRPC API of the running cluster answers.
+pub fn grpc_address() -> Result<String> {
+    let running = running(&Files::new())?.context("no cluster is up: make up brings one up")?;
+    Ok(format!("127.0.0.1:{}", running.grpc_port))
 }
 
 fn running(files: &Files) -> Result<Option<Running>> {

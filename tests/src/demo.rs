@@ -72,7 +72,15 @@ const STEPS: &[Step] = &[
         expect: &["raft", "Serving"],
     },
     Step { say: "What happened to the database.", run: "kubectl events --for=database/raft", expect: &["Ready"] },
+    Step {
+        say: "And what a program is told that asks over gRPC where the partitions answer.",
+        run: r#"grpcurl -plaintext -d '{"id":{"name":"raft"}}' 127.0.0.1:5679 atomix.database.DatabaseService/GetDatabase"#,
+        expect: &["raft-1.default.svc.cluster.local", "raft-5.default.svc.cluster.local", "5678"],
+    },
 ];
+
+/// Where the gRPC API answers, unless a variable says otherwise.
+const GRPC: &str = "127.0.0.1:5679";
 
 /// What an earlier walk left is removed first, so that the walk can be taken again.
 const AGAIN: &[&str] = &[
@@ -96,7 +104,7 @@ pub fn demo() -> Result<()> {
         if !step.say.is_empty() {
             heading(step.say);
         }
-        run(step.run, step.expect)?;
+        run(&step.run.replace(GRPC, &cluster::grpc_address()?), step.expect)?;
     }
     heading("That is the walk. The cluster stays up: make up says how to use it, make down takes it down.");
     Ok(())
@@ -127,7 +135,7 @@ fn run(command: &str, expect: &[&str]) -> Result<()> {
 /// Runs a command in the checkout as a person would after the `export` line; both outputs in one text.
 fn capture(command: &str) -> Result<(bool, String)> {
     let files = Files::new();
-    let mut words = command.split_whitespace();
+    let mut words = command.split_whitespace().map(|word| word.trim_matches('\'')); // a shell takes the quotes away
     let program = words.next().context("a command has a name")?;
     let mut command = Command::new(files.bin().join(program));
     command

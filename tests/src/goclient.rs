@@ -18,10 +18,10 @@ use crate::paths;
 
 /// A tool to build: name, package, how long it takes on 2 cores when nothing is cached.
 const TOOLS: [(&str, &str, &str); 4] = [
-    ("protoc-gen-go", "google.golang.org/protobuf/cmd/protoc-gen-go", "15 s"),
+    ("protoc-gen-go", "google.golang.org/protobuf/cmd/protoc-gen-go", "10 s"),
     ("protoc-gen-go-grpc", "google.golang.org/grpc/cmd/protoc-gen-go-grpc", "5 s"),
-    ("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl", "90 s"),
-    ("protolint", "github.com/yoheimuta/protolint/cmd/protolint", "20 s"),
+    ("grpcurl", "github.com/fullstorydev/grpcurl/cmd/grpcurl", "45 s"),
+    ("protolint", "github.com/yoheimuta/protolint/cmd/protolint", "10 s"),
 ];
 /// Those that write Go.
 const GENERATORS: [&str; 2] = ["protoc-gen-go", "protoc-gen-go-grpc"];
@@ -45,24 +45,20 @@ impl Programs {
     }
 }
 
+/// Path of grpcurl, which is built if it is missing.
+pub fn grpcurl() -> Result<PathBuf> {
+    Place::take()?.tool("grpcurl")
+}
+
 /// Finds the programs, and builds what is missing. Says on standard error what it builds.
 pub fn build() -> Result<Programs> {
-    let sources = paths::root().join("tests/goclient");
-    let files = SOURCES.map(|name| sources.join(name));
-    let dir = paths::state().join("goclient").join(go::fingerprint(&files[..2], &[])?);
-    let bin = dir.join("bin");
-    fs::create_dir_all(&bin).with_context(|| format!("could not make {}", bin.display()))?;
-    let lock = fs::File::create(dir.join("lock")).with_context(|| format!("could not lock {}", dir.display()))?;
-    lock.lock().context("could not wait for another build of the client")?;
-
+    let place = Place::take()?;
     let mut tools = BTreeMap::new();
-    for (name, package, takes) in TOOLS {
-        let path = bin.join(name);
-        if !path.is_file() {
-            go::build(&Program { name, package, module: &sources, takes, link: "" }, &path)?;
-        }
-        tools.insert(name, path);
+    for (name, ..) in TOOLS {
+        tools.insert(name, place.tool(name)?);
     }
+    let (dir, sources) = (&place.dir, &place.sources);
+    let (bin, files) = (dir.join("bin"), SOURCES.map(|name| sources.join(name)));
     let client = bin.join(format!("client-{}", go::fingerprint(&files, DESCRIPTORS)?));
     if !client.is_file() {
         let module = dir.join("client");
@@ -73,10 +69,40 @@ pub fn build() -> Result<Programs> {
         for (name, file) in SOURCES.into_iter().zip(&files) {
             fs::copy(file, module.join(name)).with_context(|| format!("could not copy {}", file.display()))?;
         }
-        let program = Program { name: "the Go client", package: ".", module: &module, takes: "20 s", link: "" };
+        let program = Program { name: "the Go client", package: ".", module: &module, takes: "5 s", link: "" };
         go::build(&program, &client)?;
     }
     Ok(Programs { tools, client })
+}
+
+/// Where programs of this go.mod are kept; one process at a time.
+struct Place {
+    sources: PathBuf,
+    dir: PathBuf,
+    _lock: fs::File,
+}
+
+impl Place {
+    fn take() -> Result<Place> {
+        let sources = paths::root().join("tests/goclient");
+        let files = [SOURCES[0], SOURCES[1]].map(|name| sources.join(name));
+        let dir = paths::state().join("goclient").join(go::fingerprint(&files, &[])?);
+        fs::create_dir_all(dir.join("bin")).with_context(|| format!("could not make {}", dir.display()))?;
+        let lock = fs::File::create(dir.join("lock")).with_context(|| format!("could not lock {}", dir.display()))?;
+        lock.lock().context("could not wait for another build of the client")?;
+        Ok(Place { sources, dir, _lock: lock })
+    }
+
+    /// One of the [`TOOLS`], built if it is missing.
+    fn tool(&self, name: &str) -> Result<PathBuf> {
+        let path = self.dir.join("bin").join(name);
+        let (name, package, takes) =
+            *TOOLS.iter().find(|(known, ..)| *known == name).context("no such tool is built here")?;
+        if !path.is_file() {
+            go::build(&Program { name, package, module: &self.sources, takes, link: "" }, &path)?;
+        }
+        Ok(path)
+    }
 }
 
 /// Has a plugin of protoc write Go for all files of `proto/`, in the place of protoc
@@ -95,7 +121,6 @@ fn generate(plugin: &Path, module: &Path) -> Result<()> {
         parameter: Some(parameters.join(",")),
         proto_file: set.file,
         compiler_version: Some(Version { major: Some(5), minor: Some(29), patch: Some(0), suffix: None }),
-        ..CodeGeneratorRequest::default()
     };
     let mut command = Command::new(plugin);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("it does not start")?;
