@@ -173,7 +173,7 @@ pub const REQUESTS_WAITING: usize = 1024;
 
 /// Most bytes of a request: names and a protocol's configuration; the largest sensible one has a few kilobytes.
 pub const GRPC_REQUEST_BYTES_MAX: usize = 64 * KIB;
-/// Most calls that go on at a time in one replica, streams included, unless a flag says otherwise: a stream costs about 20 kB.
+/// Most calls that go on at a time in one replica, streams included, unless a flag says otherwise: a stream costs about 10 kB.
 pub const GRPC_CALLS_MAX: usize = 20_000;
 /// Most TLS handshakes of clients that go on at a time.
 pub const GRPC_HANDSHAKES_MAX: usize = 128;

@@ -101,6 +101,35 @@ async fn peers_join_see_each_other_and_leave() {
 }
 
 #[tokio::test]
+async fn a_member_whose_program_hangs_is_removed_and_so_is_one_that_is_killed() {
+    let ns = world().await.namespace("peers-hung").await;
+    ns.create(&pods(["hung", "killed"].map(str::to_owned))).await;
+    let grpcurl = tokio::task::spawn_blocking(harness::goclient::grpcurl).await.unwrap().unwrap();
+    let join = |member: &str| {
+        let id = serde_json::json!({"name": member, "namespace": ns.name});
+        let group = serde_json::json!({"name": "g", "namespace": ns.name});
+        let request = serde_json::json!({"member": {"id": id, "host": "h", "port": 1}, "group_id": group}).to_string();
+        let mut program = std::process::Command::new(&grpcurl);
+        program.args(["-plaintext", "-d", &request, &ns.world().controller.grpc()]);
+        program.arg("atomix.membership.MembershipService/JoinGroup").stdout(std::process::Stdio::null());
+        program.spawn().unwrap()
+    };
+    let (mut hung, mut killed) = (join("hung"), join("killed"));
+    let mut watcher = clients(&ns.world().controller.grpc()).await.membership.join_group(watch(&ns, "g")).await;
+    let watcher = watcher.as_mut().unwrap().get_mut();
+    until(watcher, &["hung", "killed"]).await;
+    killed.kill().unwrap();
+    until(watcher, &["hung"]).await;
+    let stopped = std::time::Instant::now();
+    harness::signal::send(hung.id() as i32, harness::signal::Signal::Halt).unwrap();
+    until(watcher, &[]).await;
+    println!("the keep-alive noticed after {:?}", stopped.elapsed());
+    hung.kill().unwrap();
+    hung.wait().unwrap();
+    killed.wait().unwrap();
+}
+
+#[tokio::test]
 async fn who_is_no_pod_joins_no_group() {
     let ns = world().await.namespace("peers-refused").await;
     let mut clients = clients(&ns.world().controller.grpc()).await;
