@@ -11,6 +11,7 @@ pub use elections::Elections;
 pub use members::{MemberSeen, Members};
 pub use primitives::{Filter, PrimitiveId, PrimitiveSeen, Primitives};
 
+use std::ops::{Deref, DerefMut};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::watch;
@@ -46,14 +47,59 @@ impl<T> Shared<T> {
         self.value.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// To change.
-    pub fn write(&self) -> RwLockWriteGuard<'_, T> {
-        self.changes.send_replace(()); // whoever is woken waits for the lock
-        self.value.write().unwrap_or_else(|poisoned| poisoned.into_inner())
+    /// To change; who waits for a change is woken when it is done.
+    pub fn write(&self) -> Changing<'_, T> {
+        let value = self.value.write().unwrap_or_else(|poisoned| poisoned.into_inner());
+        Changing { value, _done: Done(&self.changes) }
     }
 
     /// Wakes after a change.
     pub fn changed(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
+    }
+}
+
+/// Something while it is changed.
+pub struct Changing<'a, T> {
+    value: RwLockWriteGuard<'a, T>,
+    /// Dropped after the lock, as fields are in their order: who is woken finds the change.
+    _done: Done<'a>,
+}
+
+struct Done<'a>(&'a watch::Sender<()>);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.send_replace(());
+    }
+}
+
+impl<T> Deref for Changing<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for Changing<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_is_woken_when_the_change_can_be_seen() {
+        let shared = Shared::<u8>::default();
+        let changed = shared.changed();
+        let mut changing = shared.write();
+        *changing = 1;
+        assert!(!changed.has_changed().unwrap(), "not while it goes on");
+        drop(changing);
+        assert!(changed.has_changed().unwrap() && *shared.read() == 1);
     }
 }
