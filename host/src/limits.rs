@@ -175,6 +175,8 @@ pub const REQUESTS_WAITING: usize = 1024;
 pub const GRPC_REQUEST_BYTES_MAX: usize = 64 * KIB;
 /// Most calls that go on at a time in one replica, streams included, unless a flag says otherwise: a stream costs about 10 kB.
 pub const GRPC_CALLS_MAX: usize = 20_000;
+/// Pause after a connection could not be accepted: file descriptors have run out, as a rule, and trying at once would only spin.
+pub const GRPC_ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Most TLS handshakes of clients that go on at a time.
 pub const GRPC_HANDSHAKES_MAX: usize = 128;
 /// How often a connection without traffic is asked whether its other end is there, and how long an answer may take: a client that

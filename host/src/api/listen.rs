@@ -60,7 +60,7 @@ pub(super) fn connections(listener: TcpListener, tls: Option<Tls>) -> anyhow::Re
                 () = sender.closed() => return,
             };
             let Ok((stream, _)) = accepted else {
-                tokio::time::sleep(Duration::from_millis(50)).await; // out of file descriptors, as a rule
+                tokio::time::sleep(limits::GRPC_ACCEPT_PAUSE).await;
                 continue;
             };
             let _ = stream.set_nodelay(true);
