@@ -4,36 +4,48 @@ CLUSTER = cargo run --quiet --package atomix-tests --bin atomix-cluster --
 DENY = target/tools/bin/cargo-deny
 DENY_VERSION = 0.20.2
 
-.PHONY: help demo up down dist test bench toolchain
+.PHONY: help demo up down image dist test test-nodes bench toolchain
 
 help: ## Say what can be done here
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: toolchain ## Bring a cluster up on this machine and walk through an example (the first time builds for about 20 minutes)
 	$(CLUSTER) demo
 
-up: toolchain ## Bring a cluster with the controller up on this machine, in the background
+up: toolchain ## Bring a cluster with the controller up on this machine, in the background; NODES=3 with so many real nodes (root, Linux)
 	$(CLUSTER) up
 
 down: toolchain ## Take the cluster down
 	$(CLUSTER) down
 
-dist: toolchain ## Build everything that a user applies into dist/
+image: toolchain ## Build the controller's image into dist/, without a container engine
+	$(CLUSTER) image
+
+dist: toolchain ## Build everything that a user applies into dist/: manifests, plugins, examples, chart, the controller's image, checksums
 	$(CLUSTER) dist
 
 test: toolchain $(DENY) ## Prove everything: style, lints, documentation, licences, unit tests, cluster tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --package atomix-tests --test nodes -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	$(DENY) check bans licenses sources
 	$(CLUSTER) build
 	$(CLUSTER) clients
-	$(CLUSTER) dist
+	$(CLUSTER) manifests
 	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 cargo test --workspace
+	@if $(CLUSTER) nodes; then $(MAKE) test-nodes; \
+	else echo "NOT RUN here: the tests on real nodes, for the reason above (make test-nodes)"; fi
+
+test-nodes: toolchain ## Prove it on real nodes with real storage (root, Linux)
+	$(CLUSTER) nodes
+	$(CLUSTER) build
+	$(CLUSTER) manifests
+	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 cargo test --package atomix-tests --test nodes -- --test-threads=1
 
 bench: toolchain ## Measure; tables go to target/bench/
 	$(CLUSTER) build
-	$(CLUSTER) dist
+	$(CLUSTER) manifests
 	ATOMIX_PREBUILT=1 cargo bench --package atomix-tests --bench plan --bench cluster --bench grpc
 
 # Rust of the version in rust-toolchain.toml with what it lists there, also where rustup is told not to install by itself.

@@ -19,13 +19,25 @@ const KWOK: &str = "v0.8.0";
 
 /// A program to build: name, package, folder of its go.mod below tests/controlplane, how long it takes on 2 cores when nothing is
 /// cached (each finds compiled what the ones before it share with it).
-const PROGRAMS: [(&str, &str, &str, &str); 6] = [
+type Source = (&'static str, &'static str, &'static str, &'static str);
+
+const PROGRAMS: [Source; 6] = [
     ("etcd", "go.etcd.io/etcd/server/v3", "", "45 s"),
     ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", "", "3 min"),
     ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", "", "1 min"),
     ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", "", "5 s"),
     ("kubectl", "k8s.io/kubernetes/cmd/kubectl", "", "20 s"),
     ("kwok", "sigs.k8s.io/kwok/cmd/kwok", "kwok", "70 s"),
+];
+
+/// What real nodes run beside: their own programs, and those in their pods.
+const NODE_PROGRAMS: [Source; 6] = [
+    ("kubelet", "k8s.io/kubernetes/cmd/kubelet", "", "20 s"),
+    ("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy", "", "10 s"),
+    ("pause", "./pause", "nodes", "1 s"),
+    ("coredns", "./coredns", "nodes", "1 min"),
+    ("client", "./client", "nodes", "3 s"),
+    ("etcdctl", "go.etcd.io/etcd/etcdctl/v3", "nodes", "10 s"),
 ];
 
 /// What kwok does to nodes, pods and volumes: folders of stage files in its module.
@@ -40,7 +52,8 @@ pub struct Assets {
 }
 
 impl Assets {
-    /// Path of one of the programs: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl, kwok.
+    /// Path of one of the programs: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl, kwok; with real nodes
+    /// also kubelet, kube-proxy, pause, coredns, client, etcdctl.
     pub fn program(&self, name: &str) -> &Path {
         self.programs.get(name).expect("the list of programs is fixed")
     }
@@ -50,6 +63,15 @@ impl Assets {
 ///
 /// What the folder named by `KUBEBUILDER_ASSETS` has is taken from there.
 pub fn build() -> Result<Assets> {
+    build_all(&PROGRAMS)
+}
+
+/// The same with what real nodes need besides (two minutes more the first time).
+pub fn build_for_real_nodes() -> Result<Assets> {
+    build_all(&[&PROGRAMS[..], &NODE_PROGRAMS].concat())
+}
+
+fn build_all(sources_of: &[Source]) -> Result<Assets> {
     let sources = paths::root().join("tests/controlplane");
     let dir = paths::state().join("controlplane").join(fingerprint(&sources)?);
     let bin = dir.join("bin");
@@ -59,7 +81,7 @@ pub fn build() -> Result<Assets> {
 
     let supplied = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
     let mut programs = BTreeMap::new();
-    for (name, package, module, takes) in PROGRAMS {
+    for &(name, package, module, takes) in sources_of {
         let given = supplied.as_ref().map(|dir| dir.join(name)).filter(|path| path.is_file());
         let path = given.unwrap_or_else(|| bin.join(name));
         if !path.is_file() {
@@ -76,14 +98,25 @@ pub fn build() -> Result<Assets> {
 }
 
 fn fingerprint(sources: &Path) -> Result<String> {
-    let files = ["go.mod", "go.sum", "kwok/go.mod", "kwok/go.sum"].map(|name| sources.join(name));
+    let files = [
+        "go.mod",
+        "go.sum",
+        "kwok/go.mod",
+        "kwok/go.sum",
+        "nodes/go.mod",
+        "nodes/go.sum",
+        "nodes/pause/main.go",
+        "nodes/coredns/main.go",
+        "nodes/client/main.go",
+    ]
+    .map(|name| sources.join(name));
     go::fingerprint(&files, format!("{STAGES:?}").as_bytes())
 }
 
 fn go_build(name: &str, package: &str, module: &Path, takes: &str, out: &Path) -> Result<()> {
     let version = match name {
-        "etcd" => String::new(),
         "kwok" => format!(" -X sigs.k8s.io/kwok/pkg/consts.Version={KWOK}"),
+        _ if !package.starts_with("k8s.io/kubernetes/") => String::new(),
         // Without it the API server and the nodes call themselves v0.0.0-master+$Format:%H$.
         _ => format!(" -X k8s.io/component-base/version.gitVersion={KUBERNETES}"),
     };

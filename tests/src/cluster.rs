@@ -15,10 +15,11 @@ use sha2::{Digest, Sha256};
 use crate::assets::{self, say};
 use crate::controller::{Controller, Options};
 use crate::controlplane::{ControlPlane, StartOptions};
-use crate::guard::log_tail;
+use crate::deployed::{self, Deployed};
+use crate::guard::{Guarded, log_tail};
 use crate::kubectl::Kubectl;
 use crate::signal::{self, Signal};
-use crate::{dist, goclient, paths, ports};
+use crate::{dist, goclient, machines, paths, ports};
 
 /// How long the cluster may take to come up on a busy machine, with everything built; it takes about eight seconds on a quiet one.
 const UP_WITHIN: Duration = Duration::from_secs(180);
@@ -33,6 +34,8 @@ const METRICS_PORT: u16 = 8080;
 #[derive(Debug, PartialEq, Deserialize, Serialize)]
 struct Running {
     pid: i32,
+    /// How many real nodes; none: they are played.
+    nodes: Option<usize>,
     controller: String,
     grpc_port: u16,
     metrics_port: u16,
@@ -87,20 +90,27 @@ pub fn up() -> Result<()> {
     if before.is_none() {
         free_ports()?; // said before anything is built
     }
+    let nodes = real_nodes()?;
+    if nodes.is_some() {
+        machines::require()?;
+    }
     assets::build()?;
     dist::build()?;
+    if nodes.is_some() {
+        deployed::images()?;
+    }
     if let Some(running) = before {
-        if running.controller == digest(&paths::controller_program()?)? {
+        if running.controller == digest(&paths::controller_program()?)? && running.nodes == nodes {
             say("the cluster is up already");
             print_next(&files, &running);
             return Ok(());
         }
-        say("the controller was built anew; the cluster starts again …");
+        say("the controller was built anew, or other nodes are asked for; the cluster starts again …");
         down()?;
     }
     let (grpc_port, metrics_port) = free_ports()?;
     say("starting Kubernetes and the controller …");
-    start(&files, grpc_port, metrics_port)?;
+    start(&files, nodes, grpc_port, metrics_port)?;
     let running = running(&files)?.context("the cluster went down as soon as it was up")?;
     print_next(&files, &running);
     Ok(())
@@ -126,7 +136,7 @@ pub fn down() -> Result<()> {
 }
 
 /// Runs the cluster until it is told to stop: the process in the background. Until standard input says `stay`, its end is such a word.
-pub fn serve(grpc_port: u16, metrics_port: u16) -> Result<()> {
+pub fn serve(nodes: Option<usize>, grpc_port: u16, metrics_port: u16) -> Result<()> {
     let files = Files::new();
     let lock = File::create(files.lock()).context("could not make the lock")?;
     lock.try_lock().context("another cluster of this checkout runs")?;
@@ -134,29 +144,66 @@ pub fn serve(grpc_port: u16, metrics_port: u16) -> Result<()> {
     runtime.block_on(async {
         let mut stop = std::pin::pin!(told_to_stop());
         let cluster = tokio::select! {
-            cluster = bring_up(&files, grpc_port, metrics_port) => cluster?,
+            cluster = bring_up(&files, nodes, grpc_port, metrics_port) => cluster?,
             told = &mut stop => return told,
         };
-        loop {
-            tokio::select! {
-                told = &mut stop => { told?; break }
-                () = tokio::time::sleep(Duration::from_secs(1)) => {
-                    if cluster.ended() {
-                        say(&format!("the controller ended and is started again; it said last:\n{}", cluster.log_tail(20)));
-                        cluster.start_unready()?;
-                    }
-                }
-            }
+        tokio::select! {
+            told = &mut stop => told?,
+            kept = cluster.keep() => kept?,
         }
         fs::remove_file(files.running()).ok(); // nobody reads it once the lock is free
         cluster.stop().await
     })
 }
 
-async fn bring_up(files: &Files, grpc_port: u16, metrics_port: u16) -> Result<Controller> {
-    let plane = Arc::new(ControlPlane::start(StartOptions::new(files.dir.join("state"))).await?);
-    let options = Options { metrics: Some(metrics_port), grpc: Some(grpc_port), ..Options::default() };
-    let controller = Controller::install(plane.clone(), options).await?;
+/// The controller on the cluster: a process of this machine, or pods on real nodes, to which two ports lead.
+enum Up {
+    Process(Controller),
+    Pods(Arc<ControlPlane>, [Guarded; 2]),
+}
+
+impl Up {
+    /// Does what a cluster does by itself elsewhere: starts the controller again should it end, makes volumes.
+    async fn keep(&self) -> Result<()> {
+        match self {
+            Up::Process(controller) => loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if controller.ended() {
+                    say(&format!("the controller ended and is started again; it said last:\n{}", controller.log_tail(20)));
+                    controller.start_unready()?;
+                }
+            },
+            Up::Pods(plane, _) => plane.provision_volumes().await,
+        }
+    }
+
+    async fn stop(self) -> Result<()> {
+        match self {
+            Up::Process(controller) => controller.stop().await,
+            Up::Pods(plane, ports) => {
+                drop(ports);
+                tokio::task::spawn_blocking(|| drop(plane)).await.context("stopping the cluster")
+            }
+        }
+    }
+}
+
+async fn bring_up(files: &Files, nodes: Option<usize>, grpc_port: u16, metrics_port: u16) -> Result<Up> {
+    let state = files.dir.join("state");
+    let (plane, up) = match nodes {
+        None => {
+            let plane = Arc::new(ControlPlane::start(StartOptions::new(state)).await?);
+            let options = Options { metrics: Some(metrics_port), grpc: Some(grpc_port), ..Options::default() };
+            (plane.clone(), Up::Process(Controller::install(plane, options).await?))
+        }
+        Some(nodes) => {
+            let images = tokio::task::spawn_blocking(deployed::images).await.context("making images")??;
+            let plane = Arc::new(ControlPlane::start(StartOptions::real(state, nodes, images)).await?);
+            let controller = Deployed::install(plane.clone()).await?;
+            let ports = controller.forward([(grpc_port, 5679), (metrics_port, 8080)]).await?;
+            (plane.clone(), Up::Pods(plane, ports))
+        }
+    };
     let person = plane.identity("person", None)?;
     let bind = ["create", "clusterrolebinding", "person", "--clusterrole=cluster-admin", "--user=person"];
     Kubectl::new(&plane).run(bind).await?;
@@ -166,9 +213,10 @@ async fn bring_up(files: &Files, grpc_port: u16, metrics_port: u16) -> Result<Co
     link(plane.assets().program("kubectl"), &files.bin().join("kubectl"))?;
     link(&program, &files.bin().join("atomix-controller"))?;
     link(&goclient::grpcurl()?, &files.bin().join("grpcurl"))?;
-    let running = Running { pid: std::process::id() as i32, controller: digest(&program)?, grpc_port, metrics_port };
+    let pid = std::process::id() as i32;
+    let running = Running { pid, nodes, controller: digest(&program)?, grpc_port, metrics_port };
     crate::pki::write(&files.running(), &serde_json::to_string(&running)?)?;
-    Ok(controller)
+    Ok(up)
 }
 
 async fn told_to_stop() -> Result<()> {
@@ -192,11 +240,12 @@ async fn told_to_stop() -> Result<()> {
     }
 }
 
-fn start(files: &Files, grpc_port: u16, metrics_port: u16) -> Result<()> {
+fn start(files: &Files, nodes: Option<usize>, grpc_port: u16, metrics_port: u16) -> Result<()> {
     fs::remove_file(files.running()).ok(); // of a cluster that was killed
     let open = || File::create(files.log()).with_context(|| format!("could not write {}", files.log().display()));
     let mut command = Command::new(paths::cluster_program()?);
     command.args(["serve", "--grpc-port", &grpc_port.to_string(), "--metrics-port", &metrics_port.to_string()]);
+    command.args(nodes.map(|count| format!("--nodes={count}")));
     command.env_remove("KUBECONFIG").stdin(Stdio::piped()).stdout(open()?).stderr(open()?).process_group(0);
     let mut child = command.spawn().context("could not start the cluster")?;
     let mut word = child.stdin.take().context("standard input is a pipe")?;
@@ -236,6 +285,19 @@ fn is_locked(files: &Files) -> Result<bool> {
         Ok(lock) => Ok(lock.try_lock_shared().is_err()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).with_context(|| format!("could not read {}", files.lock().display())),
+    }
+}
+
+/// How many real nodes `NODES` asks for.
+fn real_nodes() -> Result<Option<usize>> {
+    match std::env::var("NODES") {
+        Ok(text) if !text.is_empty() => {
+            let count = text.parse().ok().filter(|count| (1..=9).contains(count));
+            count
+                .map(Some)
+                .with_context(|| format!("NODES={text}: 1 to 9 real nodes can be had, none at all when it is not set"))
+        }
+        _ => Ok(None),
     }
 }
 

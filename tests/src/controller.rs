@@ -74,8 +74,8 @@ impl Controller {
         let token = plane.dir().join("controller.token");
         refresh(&plane, &token).await?;
         let kubeconfig = plane.kubeconfig("controller");
-        let server = options.server.as_deref().unwrap_or(plane.server());
-        pki::write(&kubeconfig, &pki::kubeconfig(server, plane.authority().pem(), &Credential::TokenFile(token.clone())))?;
+        let server = options.server.clone().unwrap_or_else(|| plane.server());
+        pki::write(&kubeconfig, &pki::kubeconfig(&server, plane.authority().pem(), &Credential::TokenFile(token.clone())))?;
 
         let mut env: Vec<(String, String)> = [
             ("KUBECONFIG", kubeconfig.display().to_string()),

@@ -1,12 +1,16 @@
 //! Everything a user applies, built and laid out in `dist/`. Knows no cluster.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use sha2::{Digest, Sha256};
+
 use crate::assets::say;
+use crate::image::Image;
 use crate::paths;
 
 /// Builds the controller and every plugin, packs the plugins, and fills `dist/`. Quick when nothing changed.
@@ -40,7 +44,125 @@ pub fn build() -> Result<()> {
         let name = example.file_name().context("a file has a name")?;
         copy(&example, &dist.join("examples").join(name))?;
     }
+    write_chart(&dist.join("helm/atomix-controller"), &deploy.join("atomix-controller.yaml"))?;
+    let kustomize = dist.join("kustomize");
+    fs::create_dir_all(&kustomize).with_context(|| format!("could not make {}", kustomize.display()))?;
+    copy(&deploy.join("atomix-controller.yaml"), &kustomize.join("atomix-controller.yaml"))?;
+    write_if_new(&kustomize.join("kustomization.yaml"), KUSTOMIZATION)
+}
+
+/// Builds all that is handed out: what [`build`] does, the controller's image, and checksums of it all.
+pub fn build_with_image() -> Result<()> {
+    build()?;
+    image()?;
+    let dist = paths::dist();
+    let mut all = Vec::new();
+    list(&dist, &mut all)?;
+    all.retain(|path| path.file_name().is_some_and(|name| name != SUMS));
+    all.sort();
+    let mut sums = String::new();
+    for path in all {
+        let bytes = fs::read(&path).with_context(|| format!("could not read {}", path.display()))?;
+        let sum: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = path.strip_prefix(&dist).context("a file of dist/")?;
+        sums.push_str(&format!("{sum}  {}\n", name.display()));
+    }
+    write_if_new(&dist.join(SUMS), &sums)
+}
+
+/// The file that `sha256sum --check` reads.
+const SUMS: &str = "SHA256SUMS";
+const KUSTOMIZATION: &str = "apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+resources:
+  - atomix-controller.yaml
+";
+
+/// A Helm chart that renders to the manifest at `manifest`, with the image as its one value.
+fn write_chart(chart: &Path, manifest: &Path) -> Result<()> {
+    let text = fs::read_to_string(manifest).with_context(|| format!("could not read {}", manifest.display()))?;
+    let image = format!("image: {CONTROLLER}\n");
+    if text.matches(&image).count() != 1 || text.contains("{{") {
+        bail!("{} should hold {image:?} once, and nothing that Helm takes for its own", manifest.display());
+    }
+    fs::create_dir_all(chart.join("templates")).with_context(|| format!("could not make {}", chart.display()))?;
+    let version = env!("CARGO_PKG_VERSION");
+    let about = format!(
+        "apiVersion: v2
+name: atomix-controller
+description: Turns Databases into running, partitioned storage
+type: application
+version: {version}
+appVersion: v{version}
+"
+    );
+    write_if_new(&chart.join("Chart.yaml"), &about)?;
+    write_if_new(&chart.join("values.yaml"), &format!("# The controller's image.\n{image}"))?;
+    write_if_new(&chart.join("templates/atomix-controller.yaml"), &text.replace(&image, "image: {{ .Values.image }}\n"))
+}
+
+fn list(dir: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(dir).with_context(|| format!("could not read {}", dir.display()))? {
+        let path = entry?.path();
+        match path.is_dir() {
+            true => list(&path, into)?,
+            false => into.push(path),
+        }
+    }
     Ok(())
+}
+
+/// Name of the controller's image, as `deploy/` names it.
+pub const CONTROLLER: &str = concat!("atomix/atomix-controller:v", env!("CARGO_PKG_VERSION"));
+
+/// Builds the controller's image, an archive in `dist/`, and returns its path. Quick when nothing changed.
+pub fn image() -> Result<PathBuf> {
+    if !cfg!(target_os = "linux") {
+        bail!("the controller's image is built on Linux");
+    }
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    say("building the controller for its image … (about 8 min on 2 cores the first time)");
+    let flags = static_and_reproducible()?;
+    let args =
+        ["build", "--package", "atomix-controller", "--bin", "atomix-controller", "--profile", "image", "--target", &target];
+    cargo_with(&args, &[("CARGO_ENCODED_RUSTFLAGS", &flags)])?;
+    let program = paths::cargo_target().join(target).join("image/atomix-controller");
+    let out = paths::dist().join(format!("atomix-controller-v{}.tar", env!("CARGO_PKG_VERSION")));
+    fs::create_dir_all(paths::dist()).context("could not make dist/")?;
+    let digest = image_of(&program, &out)?;
+    say(&format!("{}: {CONTROLLER}, {digest}", out.display()));
+    Ok(out)
+}
+
+/// Writes the image that runs `program`, the controller, and returns the digest of its manifest.
+pub fn image_of(program: &Path, out: &Path) -> Result<String> {
+    let label = |key: &str, value: &str| (format!("org.opencontainers.image.{key}"), value.to_owned());
+    let image = Image {
+        name: CONTROLLER.to_owned(),
+        programs: vec![("/atomix-controller".to_owned(), program.to_owned())],
+        entrypoint: vec!["/atomix-controller".to_owned()],
+        user: Some("65532:65532".to_owned()),
+        labels: BTreeMap::from([
+            label("title", "atomix-controller"),
+            label("description", "Turns Databases into running, partitioned storage"),
+            label("version", env!("CARGO_PKG_VERSION")),
+            label("licenses", "Apache-2.0"),
+        ]),
+        compressed: true,
+        ..Image::default()
+    };
+    image.write(out)
+}
+
+// The C library within, so that the image needs nothing else; no folder of this machine in it, so that any machine builds the same.
+fn static_and_reproducible() -> Result<String> {
+    let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home =
+        home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo"))).context("where cargo keeps its files")?;
+    let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
+    let flags =
+        ["-Ctarget-feature=+crt-static".to_owned(), remap(&paths::root(), "/atomix-controller"), remap(&home, "/cargo")];
+    Ok(flags.join("\x1f"))
 }
 
 /// Builds unless `ATOMIX_PREBUILT` says that this was done just before.
@@ -71,6 +193,11 @@ pub fn plugin(name: &str) -> PathBuf {
         return paths::state().join(format!("guests/{name}.yaml"));
     }
     paths::dist().join(format!("plugins/{name}.yaml"))
+}
+
+/// A file in `dist/`.
+pub fn file(name: &str) -> PathBuf {
+    paths::dist().join(name)
 }
 
 /// The example `name`: a file in `dist/examples`.
@@ -117,6 +244,10 @@ fn require_wasm() -> Result<()> {
 
 /// Runs cargo on this checkout, as from a shell.
 pub fn cargo(args: &[&str]) -> Result<()> {
+    cargo_with(args, &[])
+}
+
+fn cargo_with(args: &[&str], env: &[(&str, &str)]) -> Result<()> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(paths::root()).stdin(Stdio::null());
     // What `cargo test` and `cargo run` say of their own package would only make cargo build anew.
@@ -129,6 +260,7 @@ pub fn cargo(args: &[&str]) -> Result<()> {
             command.env_remove(&key);
         }
     }
+    command.envs(env.iter().copied());
     let status = command.status().context("could not run cargo")?;
     match status.success() {
         true => Ok(()),

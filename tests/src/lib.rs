@@ -2,10 +2,13 @@
 //!
 //! ```text
 //! assets ──► guard ──► controlplane ◄── nodes           a cluster: programs (built by `go`), processes, who may do what, nodes
-//!                           ▲
+//!                           ▲  ▲                        that kwok plays,
+//!                           │  └── machines ◄── realm   or real ones, in namespaces of their own,
+//!                           │          ▲                with images that are made here (image, images) and shared volumes
+//!                           │       volumes
 //!             kubectl, audit, eventually, loopback      what one does with it
 //!                           ▲
-//!               dist ──► deploy ──► controller          the controller on it, under its own account
+//!               dist ──► deploy ──► controller          the controller on it, under its own account: a process, or pods (deployed)
 //!                           ▲               ▲           and who speaks with it: grpc in Rust, goclient in Go
 //!                         world       cluster ◄── demo  for tests; for a person
 //! ```
@@ -24,6 +27,12 @@ pub mod signal;
 pub mod controlplane;
 pub mod nodes;
 
+pub mod image;
+pub mod images;
+pub mod machines;
+pub mod realm;
+pub mod volumes;
+
 pub mod audit;
 pub mod eventually;
 pub mod kubectl;
@@ -31,6 +40,7 @@ pub mod loopback;
 
 pub mod controller;
 pub mod deploy;
+pub mod deployed;
 pub mod dist;
 pub mod goclient;
 pub mod grpc;

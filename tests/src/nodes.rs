@@ -24,7 +24,7 @@ pub async fn create(plane: &ControlPlane, count: usize) -> Result<()> {
         let node = serde_json::from_value(node(number)).context("the node is well-formed")?;
         nodes.create(&PostParams::default(), &node).await.with_context(|| format!("could not create node {number}"))?;
     }
-    let classes: Api<StorageClass> = Api::all(client);
+    let classes: Api<StorageClass> = Api::all(client.clone());
     let class = serde_json::from_value(json!({
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
@@ -33,6 +33,12 @@ pub async fn create(plane: &ControlPlane, count: usize) -> Result<()> {
         "reclaimPolicy": "Delete",
     }))?;
     classes.create(&PostParams::default(), &class).await.context("could not create the storage class")?;
+    all_ready(client, count).await
+}
+
+/// Waits until `count` nodes are Ready.
+pub async fn all_ready(client: kube::Client, count: usize) -> Result<()> {
+    let nodes: Api<Node> = Api::all(client);
     eventually(Duration::from_secs(60), "all nodes are Ready", || async {
         let list = nodes.list(&ListParams::default()).await.context("could not list nodes")?;
         let ready = list.iter().filter(|node| is_ready(node)).count();

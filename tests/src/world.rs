@@ -27,6 +27,7 @@ use tokio::sync::OnceCell;
 use crate::audit::{Mark, Request};
 use crate::controller::{Controller, Options, USER};
 use crate::controlplane::{ControlPlane, StartOptions};
+use crate::deployed::{self, Deployed};
 use crate::eventually::{Eventually, eventually};
 use crate::kubectl::Kubectl;
 use crate::{dist, nodes, paths};
@@ -34,13 +35,25 @@ use crate::{dist, nodes, paths};
 /// How long a test waits for something that should come at once, on a busy machine.
 pub const SOON: Duration = Duration::from_secs(60);
 
-/// A control plane with the controller on it.
+/// A control plane with the controller on it: a process of this machine, or pods on real nodes ([`Deployed`]).
 #[derive(Debug)]
-pub struct World {
+pub struct World<C = Controller> {
     /// The control plane.
     pub plane: Arc<ControlPlane>,
     /// The controller.
-    pub controller: Controller,
+    pub controller: C,
+}
+
+/// A controller that can be asked what it said.
+pub trait Says {
+    /// The last lines of its log, of each replica.
+    fn says(&self, lines: usize) -> impl Future<Output = String>;
+}
+
+impl Says for Controller {
+    async fn says(&self, lines: usize) -> String {
+        self.log_tail(lines)
+    }
 }
 
 // What lives as long as the test program runs here: the runtime of a test ends with the test.
@@ -96,6 +109,37 @@ pub async fn private_plane(name: &str) -> Arc<ControlPlane> {
     }
 }
 
+/// The world of the tests on real nodes: three of them, the controller as its Deployment, the plugins of real storage. Started
+/// once, by the first who asks.
+pub async fn world_on_nodes() -> &'static World<Deployed> {
+    static SHARED: OnceCell<Result<World<Deployed>, String>> = OnceCell::const_new();
+    let start = || async {
+        let started = RUNTIME.spawn(start_on_nodes());
+        started.await.map_err(|error| error.to_string())?.map_err(|error| format!("{error:#}"))
+    };
+    match SHARED.get_or_init(start).await {
+        Ok(world) => world,
+        Err(error) => panic!("the world on real nodes did not start: {error}"),
+    }
+}
+
+async fn start_on_nodes() -> Result<World<Deployed>> {
+    let images = tokio::task::spawn_blocking(|| {
+        dist::build_unless_prebuilt()?;
+        deployed::images()
+    });
+    let images = images.await.context("making images")??;
+    let plane = Arc::new(ControlPlane::start(StartOptions::real(dir("nodes"), 3, images)).await?);
+    let provisioner = plane.clone();
+    tokio::spawn(async move { provisioner.provision_volumes().await });
+    let controller = Deployed::install(plane.clone()).await?;
+    let world = World { plane, controller };
+    for plugin in deployed::PLUGINS {
+        world.install(plugin).await?;
+    }
+    Ok(world)
+}
+
 fn dir(name: &str) -> std::path::PathBuf {
     paths::state().join("tests").join(name)
 }
@@ -109,9 +153,9 @@ async fn start(name: &str, options: Options) -> Result<World> {
     Ok(World { plane, controller })
 }
 
-impl World {
+impl<C: Says> World<C> {
     /// Makes a namespace of its own for a test.
-    pub async fn namespace(&self, name: &str) -> Namespace<'_> {
+    pub async fn namespace(&self, name: &str) -> Namespace<'_, C> {
         let kubectl = Kubectl::new(&self.plane);
         must(kubectl.run(["create", "namespace", name]).await);
         let client = must(self.plane.client().await);
@@ -164,14 +208,14 @@ impl World {
         }
         let plugins = self.kubectl().run(["get", "storageplugins", "--all-namespaces", "-o", "wide"]).await;
         text.push_str(&format!("--- storageplugins\n{}", plugins.unwrap_or_else(|error| format!("{error:#}"))));
-        text.push_str(&format!("--- log of the controller\n{}\n", self.controller.log_tail(60)));
+        text.push_str(&format!("--- log of the controller\n{}\n", self.controller.says(60).await));
         text
     }
 }
 
 /// A namespace of one test.
-pub struct Namespace<'w> {
-    world: &'w World,
+pub struct Namespace<'w, C = Controller> {
+    world: &'w World<C>,
     /// Its name.
     pub name: String,
     kubectl: Kubectl,
@@ -179,7 +223,7 @@ pub struct Namespace<'w> {
     pub client: kube::Client,
 }
 
-impl Namespace<'_> {
+impl<C: Says> Namespace<'_, C> {
     /// `kubectl create -f -`.
     pub async fn create(&self, yaml: &str) {
         let done = self.kubectl.run_with(["create", "-f", "-"], yaml).await;
@@ -300,7 +344,7 @@ impl Namespace<'_> {
     }
 
     /// The world that it is in.
-    pub fn world(&self) -> &World {
+    pub fn world(&self) -> &World<C> {
         self.world
     }
 

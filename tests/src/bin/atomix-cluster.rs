@@ -1,11 +1,13 @@
 //! Runs a cluster for the demo and for a person to play with, and guards the processes of every cluster.
 
+use std::future::Future;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use harness::{assets, cluster, demo, dist, goclient, guard};
+use harness::{assets, cluster, demo, dist, goclient, guard, machines, realm};
 
 #[derive(Parser)]
 #[command(version, about = "A real Kubernetes control plane on this machine, with the Atomix controller")]
@@ -20,8 +22,14 @@ enum Command {
     Build,
     /// Build the programs that tests speak the gRPC API with, if they are not there yet
     Clients,
-    /// Build everything that a user applies into dist/
+    /// Build everything that a user applies into dist/, the controller's image too
     Dist,
+    /// Build what a user applies into dist/, without the image
+    Manifests,
+    /// Build the controller's image into dist/
+    Image,
+    /// Say whether real nodes can run here, and install what they need where that can be done
+    Nodes,
     /// Bring the cluster up in the background, unless it is
     Up,
     /// Bring the cluster up and take the walk of the README on it
@@ -31,6 +39,9 @@ enum Command {
     /// Run the cluster until told to stop
     #[command(hide = true)]
     Serve {
+        /// How many real nodes; without it nodes are played
+        #[arg(long)]
+        nodes: Option<usize>,
         /// Port kept for the gRPC API
         #[arg(long)]
         grpc_port: u16,
@@ -47,6 +58,36 @@ enum Command {
         /// The command
         #[arg(last = true, required = true)]
         command: Vec<String>,
+    },
+    /// Run a command in namespaces of its own until it ends or this is told to stop
+    #[command(hide = true)]
+    Realm {
+        /// The cgroup to remove at the end
+        #[arg(long)]
+        cgroup: String,
+        /// The command
+        #[arg(last = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Be the first process of namespaces
+    #[command(hide = true)]
+    Init {
+        /// Unix socket through which connections come in
+        #[arg(long)]
+        socket: PathBuf,
+    },
+    /// Carry connections of this machine into namespaces
+    #[command(hide = true)]
+    Forward {
+        /// Port of 127.0.0.1 to listen on
+        #[arg(long)]
+        port: u16,
+        /// Unix socket of the namespaces
+        #[arg(long)]
+        through: PathBuf,
+        /// Where to, as the namespaces see it: HOST:PORT
+        #[arg(long)]
+        to: String,
     },
     /// Become a command whose life is tied to that of its guard
     #[command(hide = true)]
@@ -73,15 +114,25 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Build => assets::build().map(drop)?,
         Command::Clients => goclient::build().map(drop)?,
-        Command::Dist => dist::build()?,
+        Command::Dist => dist::build_with_image()?,
+        Command::Manifests => dist::build()?,
+        Command::Image => dist::image().map(drop)?,
+        Command::Nodes => machines::require()?,
         Command::Up => cluster::up()?,
         Command::Demo => demo::demo()?,
         Command::Down => cluster::down()?,
-        Command::Serve { grpc_port, metrics_port } => cluster::serve(grpc_port, metrics_port)?,
+        Command::Serve { nodes, grpc_port, metrics_port } => cluster::serve(nodes, grpc_port, metrics_port)?,
         Command::Guard { grace_ms, command } => {
             return guard::guard(&command, Duration::from_millis(grace_ms)).map(ExitCode::from);
         }
+        Command::Realm { cgroup, command } => block_on(realm::supervise(&cgroup, &command))?,
+        Command::Init { socket } => block_on(realm::init(&socket))?,
+        Command::Forward { port, through, to } => block_on(realm::forward(port, &through, &to))?,
         Command::Guarded { guard, command } => return Err(guard::become_guarded(guard, &command)),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }

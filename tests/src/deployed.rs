@@ -1,0 +1,83 @@
+//! The controller as a user's cluster runs it: `deploy/atomix-controller.yaml`, word for word, on real nodes. Knows no database.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+
+use crate::controller::NAMESPACE;
+use crate::controlplane::ControlPlane;
+use crate::guard::Guarded;
+use crate::kubectl::Kubectl;
+use crate::world::Says;
+use crate::{assets, dist, images};
+
+/// Plugins of storage that runs here.
+pub const PLUGINS: [&str; 1] = ["raft"];
+/// How long the rollout may take on a busy machine.
+const ROLLOUT: &str = "--timeout=120s";
+
+/// Images of the controller and of what databases run.
+pub fn images() -> Result<Vec<PathBuf>> {
+    let programs = assets::build_for_real_nodes()?;
+    let etcd = [("etcd", programs.program("etcd")), ("etcdctl", programs.program("etcdctl"))];
+    let mut all = vec![dist::image()?];
+    for name in ["quay.io/coreos/etcd:v3.6.8", "quay.io/coreos/etcd:v3.6.8-again"] {
+        all.push(images::of_programs(name, &etcd)?); // the second for a class that is edited
+    }
+    Ok(all)
+}
+
+/// The controller's Deployment.
+#[derive(Debug)]
+pub struct Deployed {
+    plane: Arc<ControlPlane>,
+}
+
+impl Deployed {
+    /// Does what the README says, and returns when the rollout is through.
+    pub async fn install(plane: Arc<ControlPlane>) -> Result<Deployed> {
+        let file = dist::file("atomix-controller.yaml").display().to_string();
+        Kubectl::new(&plane).run(["create", "-f", &file]).await?;
+        let deployed = Deployed { plane };
+        deployed.rolled_out().await?;
+        Ok(deployed)
+    }
+
+    /// Waits until all replicas are there and ready.
+    pub async fn rolled_out(&self) -> Result<()> {
+        let done = self.kubectl().run(["rollout", "status", "deployment/atomix-controller", ROLLOUT]).await;
+        let Err(error) = done else { return Ok(()) };
+        let pods = self.kubectl().run(["describe", "pods", "-l", LABEL]).await.unwrap_or_default();
+        Err(error).context(format!("{pods}\n{}", self.says(20).await))
+    }
+
+    /// Lets ports of 127.0.0.1 lead to ports of its Service: pairs of both.
+    pub async fn forward(&self, ports: [(u16, u16); 2]) -> Result<[Guarded; 2]> {
+        let address =
+            self.kubectl().run(["get", "service", "atomix-controller", "-o", "jsonpath={.spec.clusterIP}"]).await?;
+        let [first, second] = ports.map(|(here, there)| self.plane.forward(here, &format!("{address}:{there}")));
+        Ok([first?, second?])
+    }
+
+    /// kubectl in the controller's namespace.
+    pub fn kubectl(&self) -> Kubectl {
+        Kubectl::new(&self.plane).namespace(NAMESPACE)
+    }
+
+    /// Names of its pods.
+    pub async fn pods(&self) -> Result<Vec<String>> {
+        let names = self.kubectl().run(["get", "pods", "-l", LABEL, "-o", "jsonpath={.items[*].metadata.name}"]).await?;
+        Ok(names.split_whitespace().map(str::to_owned).collect())
+    }
+}
+
+impl Says for Deployed {
+    async fn says(&self, lines: usize) -> String {
+        let tail = format!("--tail={lines}");
+        let said = self.kubectl().run(["logs", "-l", LABEL, "--prefix", &tail]).await;
+        said.unwrap_or_else(|error| format!("{error:#}"))
+    }
+}
+
+const LABEL: &str = "app.kubernetes.io/name=atomix-controller";

@@ -1,0 +1,67 @@
+//! Images for real nodes, made here: of programs built from source, and of Debian's packages. Made once and kept. Knows no node.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::assets::{Assets, say};
+use crate::image::Image;
+use crate::{goclient, machines, paths, realm};
+
+/// What tests run in a pod as a program that uses databases: `client`, and grpcurl.
+pub const CLIENT: &str = "atomix.test/client:1";
+
+/// What every node has: the images of pods themselves, of DNS, and of the tests' client.
+pub fn base(assets: &Assets) -> Result<Vec<PathBuf>> {
+    let grpcurl = goclient::grpcurl()?;
+    Ok(vec![
+        of_programs(machines::PAUSE, &[("pause", assets.program("pause"))])?,
+        of_programs("atomix.test/coredns:1", &[("coredns", assets.program("coredns"))])?,
+        of_programs(CLIENT, &[("client", assets.program("client")), ("grpcurl", &grpcurl)])?,
+    ])
+}
+
+/// An image of static programs, the first of which runs by default; `name` is what manifests call it.
+pub fn of_programs(name: &str, programs: &[(&str, &Path)]) -> Result<PathBuf> {
+    let at = |program: &str| format!("/usr/local/bin/{program}");
+    let image = Image {
+        name: name.to_owned(),
+        programs: programs.iter().map(|(program, path)| (at(program), (*path).to_owned())).collect(),
+        entrypoint: programs.first().map(|(program, _)| at(program)).into_iter().collect(),
+        ..Image::default()
+    };
+    let newest = programs.iter().filter_map(|(_, path)| fs::metadata(path).ok()?.modified().ok()).max();
+    made_once(name, newest, |out| image.write(out).map(drop))
+}
+
+/// An image of a Debian release with a package in it (from Debian's archive, by mmdebstrap).
+pub fn of_debian(name: &str, release: &str, package: &str) -> Result<PathBuf> {
+    made_once(name, None, |out| {
+        say(&format!("making the image {name} of Debian's {package} … (about 30 s the first time)"));
+        let root = out.with_extension("root.tar");
+        let mut command = Command::new("mmdebstrap");
+        command.args(["--mode=root", "--variant=essential", &format!("--include={package}"), release]).arg(&root);
+        realm::run(&mut command).with_context(|| format!("could not unpack Debian's {package}"))?;
+        let image = Image { name: name.to_owned(), root: Some(root.clone()), ..Image::default() };
+        image.write(out)?;
+        fs::remove_file(&root).context("the file was just written")
+    })
+}
+
+// Kept below target/images under its name; made anew when what it is made of is newer.
+fn made_once(name: &str, newest: Option<std::time::SystemTime>, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let dir = paths::state().join("images");
+    fs::create_dir_all(&dir).with_context(|| format!("could not make {}", dir.display()))?;
+    let lock = fs::File::create(dir.join("lock")).context("could not make the lock of images")?;
+    lock.lock().context("could not wait for who makes images")?;
+    let path = dir.join(format!("{}.tar", name.replace(['/', ':'], "_")));
+    let made = fs::metadata(&path).and_then(|found| found.modified()).ok();
+    if made.is_none_or(|made| newest.is_some_and(|newest| newest > made)) {
+        let fresh = path.with_extension("new");
+        make(&fresh)?;
+        fs::rename(&fresh, &path).with_context(|| format!("could not put {} in its place", path.display()))?;
+    }
+    Ok(path)
+}

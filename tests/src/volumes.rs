@@ -1,0 +1,87 @@
+//! Volumes of real nodes: one folder that every node sees, so that a pod finds its data on whichever node it comes up. Knows no
+//! namespaces.
+//!
+//! A claim of the default class gets a `local` volume at once, with a folder of its own and no tie to one node. Such a volume is
+//! given to the pod's `fsGroup` by the kubelet, as volumes of real storage are. A volume that was claimed once is kept.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use futures::TryStreamExt;
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::api::PostParams;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+/// Where nodes see the folder.
+pub const AT: &str = "/run/volumes";
+const CLASS: &str = "shared";
+const PROVISIONER: &str = "atomix.test/shared";
+
+/// Creates the default storage class.
+pub async fn create_class(client: kube::Client) -> Result<()> {
+    let class = serde_json::from_value(json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": CLASS, "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": PROVISIONER,
+        "reclaimPolicy": "Retain",
+        "volumeBindingMode": "Immediate",
+    }))?;
+    let classes: Api<StorageClass> = Api::all(client);
+    classes.create(&PostParams::default(), &class).await.context("could not create the storage class")?;
+    Ok(())
+}
+
+/// Makes a volume for each claim, in `folder` of this machine. Ends only with an error.
+pub async fn provision(client: kube::Client, folder: PathBuf) -> Result<()> {
+    let claims: Api<PersistentVolumeClaim> = Api::all(client.clone());
+    let volumes: Api<PersistentVolume> = Api::all(client);
+    let mut changes = std::pin::pin!(watcher(claims, watcher::Config::default()).default_backoff().applied_objects());
+    while let Some(claim) = changes.try_next().await.context("could not watch volume claims")? {
+        let spec = claim.spec.as_ref();
+        let ours = spec.and_then(|spec| spec.storage_class_name.as_deref()) == Some(CLASS);
+        if ours && spec.is_some_and(|spec| spec.volume_name.is_none()) {
+            let volume = volume(&claim, &folder)?;
+            match volumes.create(&PostParams::default(), &volume).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 409 => {} // it is being bound
+                Err(error) => return Err(error).context("could not create a volume"),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn volume(claim: &PersistentVolumeClaim, folder: &Path) -> Result<PersistentVolume> {
+    let (namespace, name) = (claim.namespace().unwrap_or_default(), claim.name_any());
+    let uid = claim.uid().unwrap_or_default();
+    let id = format!("{namespace}-{name}-{}", uid.get(..8).unwrap_or(&uid));
+    let dir = folder.join(&id);
+    fs::create_dir_all(&dir).with_context(|| format!("could not make {}", dir.display()))?;
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o770))?; // whose it is, the pod's fsGroup says
+    let spec = claim.spec.as_ref().context("a claim has a spec")?;
+    let wanted = spec.resources.as_ref().and_then(|resources| resources.requests.clone()).unwrap_or_default();
+    let volume = serde_json::from_value(json!({
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": id},
+        "spec": {
+            "capacity": wanted,
+            "accessModes": spec.access_modes,
+            "persistentVolumeReclaimPolicy": "Retain",
+            "storageClassName": CLASS,
+            "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": name, "uid": uid},
+            "local": {"path": format!("{AT}/{id}")},
+            // Every node has the folder.
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]}]},
+            ]}},
+        },
+    }));
+    volume.context("the volume is well-formed")
+}
