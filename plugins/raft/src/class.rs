@@ -1,8 +1,8 @@
 //! RaftStorageClass: what a user writes, and what can be wrong with it. Knows no database.
 
-use atomix_sdk::{FieldError, Value, field_error, preserve_unknown_fields, text};
+use atomix_sdk::{FieldError, ImagePullPolicy, check_image, field_error};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::protocol;
 
@@ -34,17 +34,6 @@ pub struct RaftClass {
     #[schemars(with = "u32", range(min = 1, max = 1024))]
     pub clusters: Option<u32>,
 
-    /// The volume that each node keeps its data on. Without it, data live and die with the node's pod. It is fixed once a cluster has
-    /// started; volumes are never deleted with the database.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "ClaimFields")]
-    pub volume_claim_template: Option<ClaimTemplate>,
-
-    /// Requests and limits of each node, as in a container.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Value", transform = preserve_unknown_fields)]
-    pub resources: Option<Value>,
-
     /// How long a node waits for its leader before it asks for an election, e.g. 2s. Without it, the node's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -69,53 +58,6 @@ pub struct RaftClass {
 /// What is accepted as a duration.
 pub const DURATION: &str = "a duration like 2s or 1.5s";
 
-/// When an image is pulled.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[allow(missing_docs)] // Kubernetes' own words
-#[schemars(inline)]
-pub enum ImagePullPolicy {
-    Always,
-    #[default]
-    IfNotPresent,
-    Never,
-}
-
-/// A PersistentVolumeClaim to be made for each node.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(transparent)]
-pub struct ClaimTemplate(pub Value);
-
-/// What is documented of a [`ClaimTemplate`]; further fields are kept.
-#[derive(JsonSchema)]
-#[allow(dead_code)]
-#[schemars(transform = preserve_unknown_fields)]
-struct ClaimFields {
-    /// Name of the volume (default data), and labels and annotations of the claims.
-    #[serde(default)]
-    #[schemars(with = "Value", transform = preserve_unknown_fields)]
-    metadata: Option<Value>,
-
-    /// Spec of a PersistentVolumeClaim: accessModes, resources.requests.storage, storageClassName …
-    #[schemars(transform = preserve_unknown_fields)]
-    spec: Value,
-}
-
-impl ClaimTemplate {
-    /// Name of the volume, and start of the claims' names.
-    pub fn name(&self) -> &str {
-        self.0["metadata"]["name"].as_str().unwrap_or("data")
-    }
-
-    /// Size asked for, e.g. `1Gi`.
-    pub fn size(&self) -> Option<&str> {
-        self.storage().as_str()
-    }
-
-    fn storage(&self) -> &Value {
-        &self.0["spec"]["resources"]["requests"]["storage"]
-    }
-}
-
 /// What the schema cannot say.
 pub fn check(class: &RaftClass) -> Vec<FieldError> {
     let mut errors = Vec::new();
@@ -123,56 +65,14 @@ pub fn check(class: &RaftClass) -> Vec<FieldError> {
     if !(1..=9).contains(&class.replicas) {
         wrong("spec.replicas", format!("{} nodes; 1 to 9 are accepted", class.replicas));
     }
-    if class.image.is_empty() || class.image.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        wrong("spec.image", format!("{:?} is no image; one like {} is expected", class.image, image()));
-    }
+    check_image("spec.image", &class.image, &image(), &mut wrong);
     for (path, count) in [("spec.partitionsPerCluster", class.partitions_per_cluster), ("spec.clusters", class.clusters)] {
         if let Some(count) = count.filter(|count| !(1..=1024).contains(count)) {
             wrong(path, format!("{count}; 1 to 1024 are accepted"));
         }
     }
-    if let Some(claim) = &class.volume_claim_template {
-        check_claim(claim, &mut wrong);
-    }
-    if let Some(resources) = &class.resources {
-        let known = ["requests", "limits", "claims"];
-        match resources.as_object() {
-            None => wrong("spec.resources", "an object with requests and limits is expected".to_owned()),
-            Some(fields) => {
-                for field in fields.keys().filter(|field| !known.contains(&field.as_str())) {
-                    wrong(&format!("spec.resources.{field}"), "unknown; requests and limits are accepted".to_owned());
-                }
-            }
-        }
-    }
     protocol::check(class, &mut wrong);
     errors
-}
-
-fn check_claim(claim: &ClaimTemplate, wrong: &mut impl FnMut(&str, String)) {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let name = claim.name();
-    if name.is_empty()
-        || name.len() > 63
-        || !name.chars().all(inner)
-        || name.starts_with('-')
-        || name.ends_with('-')
-        || name == "config"
-    {
-        let accepted = "at most 63 lower case letters, digits and dashes are accepted, and not config, which is taken";
-        wrong("spec.volumeClaimTemplate.metadata.name", format!("{name:?}; {accepted}"));
-    }
-    let spec = "spec.volumeClaimTemplate.spec";
-    if claim.0["spec"]["accessModes"].as_array().is_none_or(|modes| modes.is_empty()) {
-        wrong(&format!("{spec}.accessModes"), "missing; [ReadWriteOnce] is what a node needs".to_owned());
-    }
-    let size = match claim.storage() {
-        Value::String(size) if size.starts_with(|c: char| c.is_ascii_digit()) => return,
-        Value::Number(_) => return,
-        Value::Null => "missing".to_owned(),
-        size => text(size),
-    };
-    wrong(&format!("{spec}.resources.requests.storage"), format!("{size}; a size like 1Gi is expected"));
 }
 
 fn one() -> u32 {
@@ -185,12 +85,11 @@ fn image() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use atomix_sdk::json;
+    use atomix_sdk::{Value, json};
 
     fn errors(spec: Value) -> Vec<String> {
-        let class = serde_json::from_value(spec).expect("the spec fits its type");
-        check(&class).into_iter().map(|error| format!("{}: {}", error.path, error.message)).collect()
+        let answer = crate::plugin().validate("RaftStorageClass", &spec.to_string());
+        answer.err().into_iter().flatten().map(|error| format!("{}: {}", error.path, error.message)).collect()
     }
 
     #[test]
@@ -219,14 +118,14 @@ mod tests {
                 "spec.replicas",
                 "spec.image",
                 "spec.partitionsPerCluster",
-                "spec.volumeClaimTemplate.metadata.name",
-                "spec.volumeClaimTemplate.spec.accessModes",
-                "spec.volumeClaimTemplate.spec.resources.requests.storage",
-                "spec.resources.cpu",
                 "spec.electionTimeout",
                 "spec.heartbeatInterval",
                 "spec.snapshotInterval",
-                "spec.snapshotThreshold"
+                "spec.snapshotThreshold",
+                "spec.resources.cpu",
+                "spec.volumeClaimTemplate.metadata.name",
+                "spec.volumeClaimTemplate.spec.accessModes",
+                "spec.volumeClaimTemplate.spec.resources.requests.storage"
             ]
         );
     }

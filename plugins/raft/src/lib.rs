@@ -5,18 +5,17 @@
 //! partitions of a cluster are fixed once it has started: Raft has no safe way to change them by configuration alone.
 
 mod class;
-mod health;
 mod objects;
 mod protocol;
 mod running;
 #[cfg(test)]
 mod tests;
 
-use atomix_sdk::{Class, Kind, PartitionState, Plan, Plugin, Refusal, Seen, reason};
+use atomix_sdk::{CLAIM_FIELD, CLUSTER_LABEL, Class, Kind, POD_FIELDS, PartitionState, Plan, Plugin, Refusal, Seen, reason};
 
 pub use class::RaftClass;
 use objects::{API_PORT, Cluster};
-use running::{CLUSTER_LABEL, Clusters, POINTER};
+use running::{Clusters, POINTER};
 
 atomix_sdk::export!(plugin, groups);
 
@@ -27,6 +26,8 @@ pub fn plugin() -> Plugin {
             Class::new("RaftStorageClass", plan)
                 .versions(&["v1beta1", "v1beta3"])
                 .check(class::check)
+                .pods(&objects::ENV)
+                .volumes(&objects::VOLUMES)
                 .group(protocol::MESSAGE, protocol::spec_of, protocol::group_of)
                 .column("Replicas", "integer", ".spec.replicas")
                 .column("Image", "string", ".spec.image"),
@@ -35,8 +36,8 @@ pub fn plugin() -> Plugin {
         .emits(Kind::new("v1", "Service"))
         .emits(Kind::new("apps/v1", "StatefulSet").reads(&[CLUSTER_LABEL, POINTER]))
         .emits(Kind::new("policy/v1", "PodDisruptionBudget"))
-        .watches(Kind::new("v1", "Pod").reads(&health::POD_FIELDS))
-        .watches(Kind::new("v1", "PersistentVolumeClaim").reads(&[CLUSTER_LABEL, POINTER, "/status/phase"]))
+        .watches(Kind::new("v1", "Pod").reads(&POD_FIELDS))
+        .watches(Kind::new("v1", "PersistentVolumeClaim").reads(&[CLUSTER_LABEL, POINTER, CLAIM_FIELD]))
 }
 
 /// Says which objects the clusters need, and how each partition goes.
@@ -45,19 +46,19 @@ fn plan(seen: &Seen<RaftClass>) -> Result<Plan, Refusal> {
     let (mut plan, mut states, mut in_use) = (Plan::new(), Vec::new(), Vec::new());
     for partitions in seen.partitions.chunk_by(|a, b| clusters.home(a.id) == clusters.home(b.id)) {
         let number = clusters.home(partitions[0].id);
-        let (name, running) = (format!("{}-{number}", seen.database.name), clusters.running(number));
-        let health = health::of(seen, &name, running);
-        let cluster = Cluster { seen, number, name, running, partitions };
+        let running = clusters.running(number);
+        let cluster = Cluster::of(seen, number, running, partitions);
+        let health = cluster.members.health(running.replicas, &seen.class.image);
         plan = plan
             .object(format!("config-{number}"), cluster.config())
             .object(format!("peers-{number}"), cluster.peers()) // must resolve before members start
-            .object(format!("members-{number}"), cluster.members())
-            .object(format!("budget-{number}"), cluster.budget());
+            .object(format!("members-{number}"), cluster.set())
+            .object(format!("budget-{number}"), cluster.members.quorum_budget(running.replicas));
         for partition in partitions {
             let (id, service) = (partition.id, &partition.service_name);
-            plan = plan.object(format!("partition-{id}"), cluster.partition_service(service));
+            plan = plan.object(format!("partition-{id}"), cluster.members.service(service, "api", API_PORT));
             let endpoints = vec![seen.endpoint(service, API_PORT)];
-            states.push(PartitionState { id, ready: health.ready, endpoints, problem: health.problem.clone() });
+            states.push(PartitionState { id, ready: health.quorum(), endpoints, problem: health.problem.clone() });
         }
         in_use.push(number);
     }

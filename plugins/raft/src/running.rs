@@ -1,15 +1,13 @@
 //! What a running cluster cannot change, as remembered on its own objects. Reads annotations only: live replica counts can drift.
 
-use atomix_sdk::{Plan, Seen, Value, json, text};
+use atomix_sdk::{ClaimTemplate, Plan, Seen, Value, json, kept, text};
 
-use crate::class::{ClaimTemplate, RaftClass};
+use crate::class::RaftClass;
 
 /// The annotation on StatefulSet, ConfigMap and volume claims that remembers what a cluster was started with.
 pub const ANNOTATION: &str = "raft.storage.cloud.atomix.io/running";
 /// Where it is read.
 pub const POINTER: &str = "/metadata/annotations/raft.storage.cloud.atomix.io~1running";
-/// Label of every object of a cluster.
-pub const CLUSTER_LABEL: &str = "/metadata/labels/cluster";
 
 /// What a cluster was started with.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,7 +33,7 @@ impl Running {
             replicas: number("replicas").filter(|replicas| (1..=9).contains(replicas))?,
             partitions_per_cluster: number("partitionsPerCluster").filter(|&count| count > 0)?,
             asked: (number("classPartitionsPerCluster"), number("classClusters")),
-            claim: said.get("claim").cloned().filter(|claim| !claim.is_null()).map(ClaimTemplate),
+            claim: ClaimTemplate::remembered(said.get("claim")),
             text,
         })
     }
@@ -46,7 +44,7 @@ impl Running {
             "partitionsPerCluster": self.partitions_per_cluster,
             "classPartitionsPerCluster": self.asked.0,
             "classClusters": self.asked.1,
-            "claim": self.claim.as_ref().map(|claim| &claim.0),
+            "claim": self.claim.as_ref().map(ClaimTemplate::json),
         });
         self.text = text(&said);
         self
@@ -62,19 +60,7 @@ pub struct Clusters {
 impl Clusters {
     /// Reads what is remembered of each cluster: on the StatefulSet, else the ConfigMap, else a volume claim.
     pub fn of(seen: &Seen<RaftClass>) -> Self {
-        let mut known: Vec<Option<Running>> = Vec::new();
-        for live in ["StatefulSet", "ConfigMap", "PersistentVolumeClaim"].iter().flat_map(|kind| seen.objects(kind)) {
-            let cluster = live.text(CLUSTER_LABEL).and_then(|label| label.parse::<usize>().ok());
-            let Some(cluster) = cluster.filter(|cluster| (1..=CLUSTERS_MAX).contains(cluster)) else {
-                continue;
-            };
-            if known.len() <= cluster {
-                known.resize(cluster + 1, None);
-            }
-            if known[cluster].is_none() {
-                known[cluster] = live.text(POINTER).and_then(Running::read);
-            }
-        }
+        let known = seen.remembered(&["StatefulSet", "ConfigMap", "PersistentVolumeClaim"], POINTER, Running::read);
         let class = &seen.class;
         let layout = known.iter().flatten().next(); // one layout for the whole database
         let fresh = Running {
@@ -82,7 +68,7 @@ impl Clusters {
             partitions_per_cluster: layout
                 .map_or(seen.database.partitions_per_cluster, |first| first.partitions_per_cluster),
             asked: layout.map_or_else(|| asked(class), |first| first.asked),
-            claim: class.volume_claim_template.clone(),
+            claim: seen.pods.claim(),
             text: String::new(),
         };
         Self { known, fresh: fresh.written() }
@@ -100,45 +86,17 @@ impl Clusters {
 
     /// Names what the class and the database ask for and the clusters in use cannot take.
     pub fn note_what_stays(&self, seen: &Seen<RaftClass>, in_use: &[u32], mut plan: Plan) -> Plan {
-        let class = &seen.class;
-        let wanted = class.volume_claim_template.as_ref();
-        // The clusters by what they keep: nearly always one group, or none.
-        let (mut members, mut volumes) = (Vec::<(&Running, Vec<u32>)>::new(), Vec::<(&Running, Vec<u32>)>::new());
-        for &cluster in in_use {
-            let running = self.running(cluster);
-            if running.replicas != class.replicas {
-                match members.iter_mut().find(|(kept, _)| kept.replicas == running.replicas) {
-                    Some((_, clusters)) => clusters.push(cluster),
-                    None => members.push((running, vec![cluster])),
-                }
-            }
-            if running.claim.as_ref() != wanted {
-                match volumes.iter_mut().find(|(kept, _)| kept.claim == running.claim) {
-                    Some((_, clusters)) => clusters.push(cluster),
-                    None => volumes.push((running, vec![cluster])),
-                }
-            }
+        let in_use = || {
+            let name = |cluster: u32| format!("{}-{cluster}", seen.database.name);
+            in_use.iter().map(move |&cluster| (name(cluster), self.running(cluster)))
+        };
+        let wanted = &self.fresh;
+        for (replicas, names) in kept(&wanted.replicas, in_use().map(|(name, running)| (name, running.replicas))) {
+            let why =
+                format!("the members of a cluster are fixed once it has started (here {names}); create another database");
+            plan = plan.not_taken("spec.replicas", wanted.replicas, replicas, why);
         }
-        for (kept, clusters) in members {
-            let why = format!(
-                "the members of a cluster are fixed once it has started (here {}); create another database",
-                named(seen, &clusters)
-            );
-            plan = plan.not_taken("spec.replicas", class.replicas, kept.replicas, why);
-        }
-        for (kept, clusters) in volumes.into_iter().take(KEPT_VOLUMES_NAMED_MAX) {
-            let why = format!(
-                "volumes keep what they were made with (here those of {}); create another database",
-                named(seen, &clusters)
-            );
-            let kept = kept.claim.as_ref();
-            plan = match (wanted.and_then(ClaimTemplate::size), kept.and_then(ClaimTemplate::size)) {
-                (Some(size), Some(old)) if size != old => {
-                    plan.not_taken("spec.volumeClaimTemplate.spec.resources.requests.storage", size, old, why)
-                }
-                _ => plan.not_taken("spec.volumeClaimTemplate", about(wanted), about(kept), why),
-            };
-        }
+        plan = plan.claims_kept(wanted.claim.as_ref(), in_use().map(|(name, running)| (name, running.claim.as_ref())));
         self.note_layout(seen, plan)
     }
 
@@ -160,28 +118,6 @@ impl Clusters {
     }
 }
 
-/// Most clusters of a database, as the contract says.
-const CLUSTERS_MAX: usize = 1024;
-const KEPT_VOLUMES_NAMED_MAX: usize = 8;
-
 fn asked(class: &RaftClass) -> (Option<u32>, Option<u32>) {
     (class.partitions_per_cluster, class.clusters)
-}
-
-fn about(claim: Option<&ClaimTemplate>) -> String {
-    match claim {
-        None => "no volume".to_owned(),
-        Some(ClaimTemplate(claim)) => text(claim),
-    }
-}
-
-/// Names of clusters for a sentence: three at most.
-fn named(seen: &Seen<RaftClass>, clusters: &[u32]) -> String {
-    let name = |cluster: &u32| format!("{}-{cluster}", seen.database.name);
-    match clusters {
-        [first, second, third, _, ..] => {
-            format!("{}, {}, {} and {} more", name(first), name(second), name(third), clusters.len() - 3)
-        }
-        few => few.iter().map(name).collect::<Vec<_>>().join(", "),
-    }
 }

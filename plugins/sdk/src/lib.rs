@@ -52,15 +52,22 @@
 //! `cargo build --target wasm32-unknown-unknown` with `linker = "wasm-component-ld"` and `crate-type = ["cdylib"]` makes it a
 //! component. [`export!`] does nothing on other targets, so that `plan` is tested like any other function.
 
+mod claim;
 mod groups;
+mod health;
+mod image;
 #[doc(hidden)]
 pub mod json;
+mod members;
 #[doc(hidden)]
 pub mod memory;
 mod plan;
 mod plugin;
+mod pods;
 mod schema;
 mod seen;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod testing;
 
 #[doc(hidden)]
 #[allow(missing_docs, unsafe_code, clippy::all)]
@@ -90,14 +97,19 @@ pub mod groups_contract {
     });
 }
 
+pub use claim::{ClaimTemplate, kept};
 pub use contract::exports::atomix::storage::plugin as wire;
 pub use groups::{Group, SpecOf};
 pub use groups_contract::exports::atomix::storage::groups as groups_wire;
+pub use health::{CLAIM_FIELD, Health, POD_FIELDS};
+pub use image::{ImagePullPolicy, check_image};
 pub use json::{set, text};
+pub use members::Members;
 pub use plan::Plan;
 pub use plugin::{Class, Kind, Plugin};
+pub use pods::Pods;
 pub use schema::{preserve_unknown_fields, structural};
-pub use seen::{Live, Seen};
+pub use seen::{CLUSTER_LABEL, Live, Seen};
 pub use serde_json::Value;
 pub use wire::{Endpoint, FieldError, PartitionState, Reason, Refusal};
 

@@ -2,9 +2,11 @@
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::groups::{Group, Groups, SpecOf};
-use crate::{FieldError, Plan, Refusal, Seen, field_error, structural, text, wire};
+use crate::pods::Shared;
+use crate::{FieldError, Plan, Pods, Refusal, Seen, field_error, structural, text, wire};
 
 /// A plugin: its name, the kinds of class that it serves and the kinds of object that it deals with.
 pub struct Plugin {
@@ -85,6 +87,7 @@ pub struct Class<C> {
     columns: Vec<[&'static str; 3]>,
     check: fn(&C) -> Vec<FieldError>,
     plan: fn(&Seen<C>) -> Result<Plan, Refusal>,
+    shared: Shared,
     group: Option<GroupOf<C>>,
 }
 
@@ -101,6 +104,7 @@ impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
             columns: Vec::new(),
             check: |_| Vec::new(),
             plan,
+            shared: Shared::default(),
             group: None,
         }
     }
@@ -108,6 +112,21 @@ impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
     /// Checks beyond the schema; they run before each plan, and when a class is applied.
     pub fn check(mut self, check: fn(&C) -> Vec<FieldError>) -> Self {
         self.check = check;
+        self
+    }
+
+    /// Has the fields that all our classes have for their pods (imagePullSecrets, nodeSelector, tolerations, affinity, securityContext,
+    /// priorityClassName, env, resources), beside those of `C`. [`Seen::pod`] puts them into a pod. `env` are names of variables that
+    /// the plugin sets itself, or that would undo what it sets.
+    pub fn pods(mut self, env: &'static [&'static str]) -> Self {
+        self.shared.env = Some(env);
+        self
+    }
+
+    /// Has the fields `volumeClaimTemplate` and `storageClassName` too; [`Pods::claim`] is what they ask for. `taken` are names of the
+    /// plugin's own volumes.
+    pub fn volumes(mut self, taken: &'static [&'static str]) -> Self {
+        self.shared.volumes = Some(taken);
         self
     }
 
@@ -152,14 +171,15 @@ impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
     }
 
     fn served(self) -> Served {
-        let Self { kind, versions, short_names, columns, check, plan, group } = self;
-        let read = move |spec: &str| read(spec, check);
+        let Self { kind, versions, short_names, columns, check, plan, shared, group } = self;
+        let read = move |spec: &str| read(spec, check, shared);
         Served {
             kind,
             versions,
             short_names,
             columns,
-            schema: || text(&structural::<C>()),
+            schema: structural::<C>,
+            shared,
             validate: Box::new(move |spec| read(spec).map(drop)),
             plan: Box::new(move |request| {
                 let class = read(&request.class.spec).map_err(Refusal::Invalid)?;
@@ -170,18 +190,23 @@ impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
                 version: versions.first().copied().unwrap_or_default(),
                 protocol,
                 spec_of,
-                group_of: Box::new(move |spec| read(spec).ok().map(|class| group_of(&class))),
+                group_of: Box::new(move |spec| read(spec).ok().map(|(class, _)| group_of(&class))),
             }),
         }
     }
 }
 
-/// A class's spec as its type, if nothing is wrong with it.
+/// A class's spec as its type, and what it says of pods, if nothing is wrong with it.
 #[inline(never)]
-fn read<C: DeserializeOwned>(spec: &str, check: fn(&C) -> Vec<FieldError>) -> Result<C, Vec<FieldError>> {
+fn read<C: DeserializeOwned>(
+    spec: &str,
+    check: fn(&C) -> Vec<FieldError>,
+    shared: Shared,
+) -> Result<(C, Pods), Vec<FieldError>> {
     let class = serde_json::from_str(spec).map_err(|error| vec![not_read(&error)])?;
-    let errors = check(&class);
-    if errors.is_empty() { Ok(class) } else { Err(errors) }
+    let mut errors = check(&class);
+    let pods = shared.read(spec, &mut errors);
+    if errors.is_empty() { Ok((class, pods)) } else { Err(errors) }
 }
 
 /// A class kind whose spec type is behind its functions.
@@ -190,7 +215,8 @@ struct Served {
     versions: &'static [&'static str],
     short_names: &'static [&'static str],
     columns: Vec<[&'static str; 3]>,
-    schema: fn() -> String,
+    schema: fn() -> Value,
+    shared: Shared,
     validate: Box<ValidateFn>,
     plan: Box<PlanFn>,
     groups: Option<Groups>,
@@ -206,12 +232,14 @@ impl Served {
             data_type: data_type.to_owned(),
             json_path: json_path.to_owned(),
         };
+        let mut schema = (self.schema)();
+        self.shared.describe(&mut schema);
         wire::ClassKind {
             kind: self.kind.to_owned(),
             plural: plural(self.kind),
             short_names: owned(self.short_names),
             versions: owned(self.versions),
-            spec_schema: (self.schema)(),
+            spec_schema: text(&schema),
             columns: self.columns.into_iter().map(column).collect(),
         }
     }

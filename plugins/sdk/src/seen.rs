@@ -5,7 +5,12 @@ use std::ops::Range;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::{Endpoint, json, wire};
+use crate::{Endpoint, Pods, json, wire};
+
+/// Label of every object of a cluster, as a pointer.
+pub const CLUSTER_LABEL: &str = "/metadata/labels/cluster";
+/// Most clusters of a database, as the contract says.
+const CLUSTERS_MAX: usize = 1024;
 
 /// All that a plan may depend on.
 pub struct Seen<C> {
@@ -13,6 +18,8 @@ pub struct Seen<C> {
     pub database: wire::Database,
     /// The spec of its class.
     pub class: C,
+    /// What the class says of its pods; nothing unless the kind has [`crate::Class::pods`].
+    pub pods: Pods,
     /// Kind, version and name of the class.
     pub class_object: ClassObject,
     /// The partitions, by id.
@@ -38,7 +45,7 @@ pub struct ClassObject {
 }
 
 impl<C> Seen<C> {
-    pub(crate) fn new(request: wire::Request, class: C) -> Self {
+    pub(crate) fn new(request: wire::Request, (class, pods): (C, Pods)) -> Self {
         let wire::Class { kind, version, name, .. } = request.class;
         let observed: Vec<Live> = request.observed.into_iter().map(Live).collect();
         let mut runs: Vec<Range<usize>> = Vec::new();
@@ -51,6 +58,7 @@ impl<C> Seen<C> {
         Self {
             database: request.database,
             class,
+            pods,
             class_object: ClassObject { kind, version, name },
             partitions: request.partitions,
             observed,
@@ -72,6 +80,25 @@ impl<C> Seen<C> {
             Some(run) => &self.observed[run.clone()],
             None => &[],
         }
+    }
+
+    /// What each cluster was started with, by its number from 1: read from the annotation at `pointer` of live objects, the first that
+    /// makes sense of `kinds` in this order. These kinds are read with that pointer and [`CLUSTER_LABEL`].
+    pub fn remembered<R>(&self, kinds: &[&str], pointer: &str, read: fn(String) -> Option<R>) -> Vec<Option<R>> {
+        let mut known = Vec::new();
+        for live in kinds.iter().flat_map(|kind| self.objects(kind)) {
+            let cluster = live.text(CLUSTER_LABEL).and_then(|label| label.parse::<usize>().ok());
+            let Some(cluster) = cluster.filter(|cluster| (1..=CLUSTERS_MAX).contains(cluster)) else {
+                continue;
+            };
+            if known.len() <= cluster {
+                known.resize_with(cluster + 1, || None);
+            }
+            if known[cluster].is_none() {
+                known[cluster] = live.text(pointer).and_then(read);
+            }
+        }
+        known
     }
 
     /// Labels by which pods of a cluster are selected: `app`, `database` and `cluster`. They never change.

@@ -1,0 +1,146 @@
+//! Members that run alike: a StatefulSet and the objects around it, as the YAML that they become. Decides nothing.
+
+use serde_json::Value;
+
+use crate::claim::ClaimTemplate;
+use crate::{Seen, hash, json, set};
+
+/// Members of one cluster that run alike.
+pub struct Members<'a, C> {
+    /// All that is seen.
+    pub seen: &'a Seen<C>,
+    /// Number of the cluster, from 1.
+    pub cluster: u32,
+    /// Name of the StatefulSet; its pods are `<name>-0` and so on.
+    pub name: String,
+    /// What tells them from the other members of the cluster, e.g. `replica`: a label of pods and part of their selector.
+    pub role: Option<&'static str>,
+    /// The annotation, and its text, by which objects remember what the cluster was started with.
+    pub memory: Option<(&'static str, &'a str)>,
+    /// The volume of each, as remembered; None if data live and die with the pod.
+    pub claim: Option<&'a ClaimTemplate>,
+}
+
+impl<C> Members<'_, C> {
+    /// Gives each member a name, also before it is ready: members must find each other to become so.
+    pub fn peers(&self, ports: &[(&str, u16)]) -> Value {
+        let ports: Vec<Value> =
+            ports.iter().map(|(name, port)| json!({"name": name, "port": port, "protocol": "TCP"})).collect();
+        let spec = json!({
+            "clusterIP": "None",
+            "publishNotReadyAddresses": true,
+            "selector": self.selector(),
+            "ports": ports,
+        });
+        self.object("v1", "Service", &self.peers_name(), spec)
+    }
+
+    /// What clients connect to: the members that are ready.
+    pub fn service(&self, name: &str, port_name: &str, port: u16) -> Value {
+        let spec = json!({
+            "selector": self.selector(),
+            "ports": [{"name": port_name, "port": port, "targetPort": port_name, "protocol": "TCP"}],
+        });
+        self.object("v1", "Service", name, spec)
+    }
+
+    /// Lets a drain of nodes take no more than `most` members at a time.
+    pub fn budget(&self, most: u32) -> Value {
+        let spec = json!({"maxUnavailable": most, "selector": {"matchLabels": self.selector()}});
+        self.object("policy/v1", "PodDisruptionBudget", &self.name, spec)
+    }
+
+    /// The same for a cluster that answers while a quorum of its `replicas` members does. One or two members can spare none: a drain
+    /// costs a pause there, rather than being blocked for ever.
+    pub fn quorum_budget(&self, replicas: u32) -> Value {
+        self.budget((replicas.saturating_sub(1) / 2).max(1))
+    }
+
+    /// The members, each a pod of `spec` as [`Seen::pod`] completes it. They restart one after the other when `config`, what they read
+    /// when they start, is another.
+    pub fn set(&self, replicas: u32, config: &str, spec: Value) -> Value {
+        let mut metadata = json!({"labels": self.of_role(self.seen.pod_labels(self.cluster))});
+        if !config.is_empty() {
+            set(&mut metadata, "annotations", json!({"storage.cloud.atomix.io/config-hash": hash(config)}));
+        }
+        let mut spec = json!({
+            "replicas": replicas,
+            "serviceName": self.peers_name(),
+            "selector": {"matchLabels": self.selector()},
+            "template": {"metadata": metadata, "spec": self.seen.pod(self.cluster, spec)},
+        });
+        if let Some(claim) = self.claim {
+            set(&mut spec, "volumeClaimTemplates", json!([claim.manifest(self.memory)]));
+        }
+        self.remembering(self.object("apps/v1", "StatefulSet", &self.name, spec))
+    }
+
+    /// The same, where none waits for those before it: members that need others to become ready.
+    pub fn set_at_once(&self, replicas: u32, config: &str, spec: Value) -> Value {
+        let mut members = self.set(replicas, config, spec);
+        if let Some(spec) = members.get_mut("spec") {
+            set(spec, "podManagementPolicy", "Parallel".into());
+        }
+        members
+    }
+
+    /// An object that remembers what the cluster was started with.
+    pub fn remembering(&self, mut object: Value) -> Value {
+        if let (Some((key, said)), Some(metadata)) = (self.memory, object.get_mut("metadata")) {
+            let mut annotations = json!({});
+            set(&mut annotations, key, said.into());
+            set(metadata, "annotations", annotations);
+        }
+        object
+    }
+
+    /// Labels of every object of the cluster.
+    pub fn label(&self) -> Value {
+        self.of_role(json!({"cluster": self.cluster.to_string()}))
+    }
+
+    /// Name of the Service that gives each member a name.
+    pub fn peers_name(&self) -> String {
+        format!("{}-hs", self.name)
+    }
+
+    /// DNS name of a member, which may be a variable: `$(POD_NAME)`.
+    pub fn host(&self, member: &str) -> String {
+        self.seen.endpoint(&format!("{member}.{}", self.peers_name()), 0).host
+    }
+
+    /// Names of `count` members.
+    pub fn names(&self, count: u32) -> impl Iterator<Item = String> {
+        (0..count).map(|at| format!("{}-{at}", self.name))
+    }
+
+    /// Name of the volume that holds the data.
+    pub fn data(&self) -> &str {
+        self.claim.map_or("data", ClaimTemplate::name)
+    }
+
+    /// That volume, where it is none of its own and goes with the pod.
+    pub fn data_in_pod(&self) -> Option<Value> {
+        self.claim.is_none().then(|| json!({"name": self.data(), "emptyDir": {}}))
+    }
+
+    fn selector(&self) -> Value {
+        self.of_role(self.seen.selector(self.cluster))
+    }
+
+    fn of_role(&self, mut labels: Value) -> Value {
+        if let Some(role) = self.role {
+            set(&mut labels, "role", role.into());
+        }
+        labels
+    }
+
+    fn object(&self, version: &str, kind: &str, name: &str, spec: Value) -> Value {
+        json!({
+            "apiVersion": version,
+            "kind": kind,
+            "metadata": {"name": name, "labels": self.label()},
+            "spec": spec,
+        })
+    }
+}

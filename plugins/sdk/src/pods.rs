@@ -1,0 +1,165 @@
+//! What every class of ours may say of its pods, and pods that keep to Pod Security's profile "restricted" where it says nothing.
+//! Knows no particular storage.
+
+use serde_json::{Map, Value};
+
+use crate::claim::{self, ClaimTemplate};
+use crate::{FieldError, Seen, field_error, json, set};
+
+/// User and group of the processes, and group of the volumes: any that is not root's.
+const ID: u32 = 1000;
+
+/// Fields that are put into the pod's spec as they stand in the class.
+const IN_POD: [&str; 5] = ["affinity", "imagePullSecrets", "nodeSelector", "priorityClassName", "tolerations"];
+
+/// Which of the shared fields a class kind has; [`crate::Class::pods`] and [`crate::Class::volumes`] say so.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Shared {
+    /// Names of environment variables that the plugin sets itself; None if the class has no shared fields.
+    pub(crate) env: Option<&'static [&'static str]>,
+    /// Names of volumes that the plugin has for itself; None if the class keeps nothing on volumes.
+    pub(crate) volumes: Option<&'static [&'static str]>,
+}
+
+/// What a class says of its pods: the shared fields of its spec.
+#[derive(Default)]
+pub struct Pods(Value);
+
+impl Shared {
+    /// Adds the shared fields to the schema of a class's spec.
+    pub(crate) fn describe(self, schema: &mut Value) {
+        let texts = [self.env.map(|_| include_str!("pods.json")), self.volumes.map(|_| include_str!("volumes.json"))];
+        for text in texts.into_iter().flatten() {
+            let Ok(Value::Object(fields)) = serde_json::from_str(text) else { continue };
+            let Value::Object(of_class) = schema else { return };
+            let properties = of_class.entry("properties").or_insert_with(|| json!({}));
+            fields.into_iter().for_each(|(field, value)| set(properties, &field, value));
+        }
+    }
+
+    /// The shared fields of a spec, with what is wrong with them.
+    pub(crate) fn read(self, spec: &str, errors: &mut Vec<FieldError>) -> Pods {
+        let Some(reserved) = self.env else { return Pods::default() };
+        let pods = Pods(serde_json::from_str(spec).unwrap_or_default());
+        let mut wrong = |path: &str, message: &str| errors.push(field_error(path, message));
+        pods.check(reserved, &mut wrong);
+        if let Some(taken) = self.volumes {
+            claim::check(&pods.0, taken, &mut wrong);
+        }
+        pods
+    }
+}
+
+impl Pods {
+    /// The volume that each member keeps its data on, with the storage class that it gets; None without a template.
+    pub fn claim(&self) -> Option<ClaimTemplate> {
+        ClaimTemplate::of(&self.0)
+    }
+
+    fn said(&self, field: &str) -> Option<&Value> {
+        self.0.get(field).filter(|value| !value.is_null())
+    }
+
+    fn check(&self, reserved: &[&str], wrong: &mut impl FnMut(&str, &str)) {
+        for (fields, fits, expected) in [
+            (
+                &["affinity", "nodeSelector", "resources", "securityContext"][..],
+                Value::is_object as fn(&Value) -> bool,
+                "an object is expected",
+            ),
+            (&["env", "imagePullSecrets", "tolerations"], Value::is_array, "a list is expected"),
+            (&["priorityClassName"], Value::is_string, "a name is expected"),
+        ] {
+            for field in fields.iter().filter(|field| self.said(field).is_some_and(|value| !fits(value))) {
+                wrong(&format!("spec.{field}"), expected);
+            }
+        }
+        if let Some(Value::Object(resources)) = self.said("resources") {
+            for field in resources.keys().filter(|field| !["requests", "limits", "claims"].contains(&field.as_str())) {
+                wrong(&format!("spec.resources.{field}"), "unknown; requests and limits are accepted");
+            }
+        }
+        let Some(Value::Array(env)) = self.said("env") else { return };
+        for (at, variable) in env.iter().enumerate() {
+            let path = format!("spec.env[{at}].name");
+            match variable["name"].as_str().unwrap_or_default() {
+                "" => wrong(&path, "missing"),
+                name if reserved.contains(&name) => wrong(&path, &format!("{name} is set by the plugin")),
+                name if env[..at].iter().any(|other| other["name"] == name) => {
+                    wrong(&path, &format!("{name} is there twice"))
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl<C> Seen<C> {
+    /// The spec of a pod of cluster `cluster`: `spec`, its containers and volumes, with what the class says of all pods. Where it says
+    /// nothing, pods of one cluster keep apart where they can, and all keep to Pod Security's profile "restricted".
+    pub fn pod(&self, cluster: u32, mut spec: Value) -> Value {
+        let selector = self.selector(cluster);
+        for (field, value) in [
+            ("enableServiceLinks", json!(false)), // else every Service of the namespace is a handful of variables
+            (
+                "affinity",
+                json!({"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
+                    "weight": 100,
+                    "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": selector}},
+                }]}}),
+            ),
+            (
+                "topologySpreadConstraints",
+                json!([{
+                    "maxSkew": 1,
+                    "topologyKey": "topology.kubernetes.io/zone",
+                    "whenUnsatisfiable": "ScheduleAnyway",
+                    "labelSelector": {"matchLabels": selector},
+                }]),
+            ),
+        ] {
+            set(&mut spec, field, value);
+        }
+        for field in IN_POD {
+            if let Some(value) = self.pods.said(field) {
+                set(&mut spec, field, value.clone());
+            }
+        }
+        let restricted = json!({
+            "runAsNonRoot": true,
+            "runAsUser": ID,
+            "runAsGroup": ID,
+            "fsGroup": ID,
+            "fsGroupChangePolicy": "OnRootMismatch", // a large volume is gone through once
+            "seccompProfile": {"type": "RuntimeDefault"},
+        });
+        set(&mut spec, "securityContext", over(restricted, self.pods.said("securityContext")));
+        if let Some(Value::Array(containers)) = spec.get_mut("containers") {
+            containers.iter_mut().for_each(|container| self.container(container));
+        }
+        spec
+    }
+
+    fn container(&self, container: &mut Value) {
+        let restricted = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+        let context = over(restricted, container.get("securityContext"));
+        set(container, "securityContext", context);
+        if let Some(resources) = self.pods.said("resources") {
+            set(container, "resources", resources.clone());
+        }
+        if let Some(Value::Array(more)) = self.pods.said("env") {
+            let mut env = container["env"].as_array().cloned().unwrap_or_default();
+            env.extend(more.iter().cloned());
+            set(container, "env", env.into());
+        }
+    }
+}
+
+/// An object with the fields of another in place of its own.
+fn over(mut object: Value, with: Option<&Value>) -> Value {
+    let none = Map::new();
+    for (field, value) in with.and_then(Value::as_object).unwrap_or(&none) {
+        set(&mut object, field, value.clone());
+    }
+    object
+}
