@@ -69,6 +69,11 @@ fn raft_plans_what_its_cases_say() {
 }
 
 #[test]
+fn etcd_plans_what_its_cases_say() {
+    check("etcd");
+}
+
+#[test]
 fn cache_plans_what_its_cases_say() {
     check("cache");
 }
@@ -103,7 +108,7 @@ fn the_largest_database_stays_within_fuel_and_memory() {
 
 #[test]
 fn plugins_are_small() {
-    for name in ["raft", "cache"] {
+    for name in ["raft", "cache", "etcd"] {
         plugin(name); // built, and loads: so it imports nothing
         let size = fs::metadata(dist::wasm(name)).expect("it was built").len();
         assert!(size <= 200_000, "{name} has {size} bytes");

@@ -1,0 +1,161 @@
+//! What holds for every plan, whatever the database; single plans stand as cases of their own.
+
+use atomix_sdk::testing::{self, Planned, ready};
+use atomix_sdk::{Value, json, wire};
+
+use super::plugin;
+
+fn request(partitions: u32, spec: &Value) -> wire::Request {
+    testing::request("EtcdStorageClass", "kv", [partitions, partitions], spec)
+}
+
+fn planned(partitions: u32, spec: &Value, observed: Vec<wire::ObservedObject>) -> Planned {
+    testing::planned(&plugin(), wire::Request { observed, ..request(partitions, spec) })
+}
+
+fn with_volume(mut spec: Value) -> Value {
+    spec["volumeClaimTemplate"] =
+        json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    spec
+}
+
+/// Paths and messages of what is wrong with a spec.
+fn wrong(spec: &Value) -> Vec<String> {
+    let answer = plugin().validate("EtcdStorageClass", &spec.to_string());
+    answer.err().into_iter().flatten().map(|error| format!("{}: {}", error.path, error.message)).collect()
+}
+
+#[test]
+fn a_growing_database_leaves_every_cluster_as_it_is() {
+    let spec = with_volume(json!({}));
+    let mut before = planned(1, &spec, Vec::new());
+    for partitions in 2..=9 {
+        let after = planned(partitions, &spec, before.live(plugin()));
+        assert_eq!(after.objects[..before.objects.len()], before.objects);
+        assert_eq!(after.objects.len(), 4 * partitions as usize);
+        before = after;
+    }
+}
+
+#[test]
+fn partitions_never_share_a_cluster() {
+    for each in 1..=5 {
+        let request = testing::request("EtcdStorageClass", "kv", [5, each], &json!({}));
+        let plan = testing::planned(&plugin(), request);
+        assert_eq!(plan.objects, planned(5, &json!({}), Vec::new()).objects, "{each} in a cluster");
+    }
+}
+
+#[test]
+fn what_runs_is_planned_again_whatever_the_class_says_since() {
+    let started = with_volume(json!({"peerTls": {"secretName": "peers"}}));
+    let first = planned(2, &started, Vec::new());
+    let mut larger = started.clone();
+    larger["volumeClaimTemplate"]["spec"]["resources"]["requests"]["storage"] = json!("2Gi");
+    let mut faster = started.clone();
+    faster["storageClassName"] = json!("fast");
+    let mut plain = started.clone();
+    plain["peerTls"] = json!(null);
+    let mut more = started.clone();
+    more["replicas"] = json!(5);
+    let without = json!({"peerTls": {"secretName": "peers"}});
+    for (edited, field) in [
+        (larger, "spec.volumeClaimTemplate.spec.resources.requests.storage"),
+        (faster, "spec.storageClassName"),
+        (plain, "spec.peerTls"),
+        (more, "spec.replicas"),
+        (without, "spec.volumeClaimTemplate"),
+    ] {
+        for seen in [first.live(plugin()), first.claims(plugin())] {
+            let again = planned(2, &edited, seen);
+            assert_eq!(again.objects, first.objects, "after an edit to {edited}");
+            let fields: Vec<_> = again.plan.unsupported.iter().map(|change| change.field.as_str()).collect();
+            assert_eq!(fields, [field]);
+        }
+    }
+    assert_eq!(planned(2, &started, first.live(plugin())).plan.unsupported, []);
+}
+
+#[test]
+fn a_partition_that_comes_back_takes_its_volumes_up_with_the_members_it_had() {
+    let three = planned(3, &with_volume(json!({})), Vec::new());
+    let five = with_volume(json!({"replicas": 5}));
+    let kept: Vec<_> = three.claims(plugin()).into_iter().filter(|claim| claim.name.starts_with("data-kv-3-")).collect();
+    assert_eq!(kept.len(), 3);
+    let again = planned(3, &five, kept);
+    assert_eq!(again.object("members-3"), three.object("members-3"));
+    assert_eq!(again.object("members-1")["spec"]["replicas"], 5, "one that never was is as the class says");
+}
+
+#[test]
+fn a_quorum_decides() {
+    for replicas in [1, 3, 5, 7, 9] {
+        for up in 0..=replicas {
+            let pods = (0..up).map(|at| ready(&format!("kv-1-{at}"))).collect();
+            let state = planned(1, &json!({"replicas": replicas}), pods).plan.partitions.remove(0);
+            assert_eq!(state.ready, 2 * up > replicas, "{up} of {replicas}");
+            assert_eq!(state.problem.is_none(), up == replicas, "{up} of {replicas}");
+        }
+    }
+}
+
+#[test]
+fn every_member_names_all_members_and_no_flag_stands_twice() {
+    let spec =
+        json!({"replicas": 5, "clientTls": {"secretName": "a", "clientCertAuth": true}, "peerTls": {"secretName": "b"}});
+    let plan = planned(1, &spec, Vec::new());
+    let container = &plan.object("members-1")["spec"]["template"]["spec"]["containers"][0];
+    let flags: Vec<(&str, &str)> = container["args"]
+        .as_array()
+        .expect("flags")
+        .iter()
+        .filter_map(|flag| flag.as_str()?.strip_prefix("--")?.split_once('='))
+        .collect();
+    let (_, all) = flags.iter().find(|(flag, _)| *flag == "initial-cluster").expect("members are named");
+    let expected: Vec<String> =
+        (0..5).map(|at| format!("kv-1-{at}=https://kv-1-{at}.kv-1-hs.default.svc.cluster.local:2380")).collect();
+    assert_eq!(*all, expected.join(","));
+    for (at, (flag, _)) in flags.iter().enumerate() {
+        assert!(!flags[..at].iter().any(|(other, _)| other == flag), "--{flag} stands twice");
+        let variable = format!("ETCD_{}", flag.to_uppercase().replace('-', "_"));
+        assert!(crate::objects::ENV.contains(&variable.as_str()), "a class can set {variable}, which is given as a flag");
+    }
+}
+
+#[test]
+fn each_wrong_field_is_named_with_what_is_accepted() {
+    let none = [""; 0];
+    assert_eq!(wrong(&json!({})), none);
+    assert_eq!(
+        wrong(&with_volume(
+            json!({"autoCompactionMode": "revision", "autoCompactionRetention": "1000", "storageClassName": "x"})
+        )),
+        none
+    );
+    let said = wrong(&json!({
+        "replicas": 4, "image": "", "autoCompactionMode": "revision", "autoCompactionRetention": "1h", "quotaBackendBytes": 0,
+        "clientTls": {"secretName": ""}, "peerTls": {"secretName": "A"}, "storageClassName": "fast", "nodeSelector": [],
+        "env": [{"name": "ETCD_NAME"}, {"value": "x"}, {"name": "A"}, {"name": "A"}], "resources": {"cpu": 1},
+        "imagePullSecrets": "x", "priorityClassName": 1
+    }));
+    let paths: Vec<&str> = said.iter().filter_map(|error| error.split(':').next()).collect();
+    assert_eq!(
+        paths,
+        [
+            "spec.replicas",
+            "spec.image",
+            "spec.autoCompactionRetention",
+            "spec.quotaBackendBytes",
+            "spec.clientTls.secretName",
+            "spec.peerTls.secretName",
+            "spec.nodeSelector",
+            "spec.imagePullSecrets",
+            "spec.priorityClassName",
+            "spec.resources.cpu",
+            "spec.env[0].name",
+            "spec.env[1].name",
+            "spec.env[3].name",
+            "spec.storageClassName"
+        ]
+    );
+}
