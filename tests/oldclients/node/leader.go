@@ -80,7 +80,12 @@ type partition struct {
 
 func (partition *partition) MustLeader() bool { return true }
 func (partition *partition) IsLeader() bool   { return partition.leads }
-func (partition *partition) Leader() string   { return partition.leader }
+
+// Leader is asked for when a client came to a follower.
+func (partition *partition) Leader() string {
+	log.Infof("sends a client of partition %d to %s", partition.id, partition.leader)
+	return partition.leader
+}
 
 func (partition *partition) Write(_ context.Context, input []byte, stream stream.WriteStream) error {
 	partition.lock.Lock()
