@@ -1,4 +1,4 @@
-//! Members that run alike: a StatefulSet and the objects around it, as the YAML that they become. Decides nothing.
+//! Members that run alike: a StatefulSet or Deployment and the objects around it, as the YAML that they become. Decides nothing.
 
 use serde_json::Value;
 
@@ -11,7 +11,7 @@ pub struct Members<'a, C> {
     pub seen: &'a Seen<C>,
     /// Number of the cluster, from 1.
     pub cluster: u32,
-    /// Name of the StatefulSet; its pods are `<name>-0` and so on.
+    /// Name of the StatefulSet or Deployment; pods of the former are `<name>-0` and so on.
     pub name: String,
     /// What tells them from the other members of the cluster, e.g. `replica`: a label of pods and part of their selector.
     pub role: Option<&'static str>,
@@ -59,15 +59,11 @@ impl<C> Members<'_, C> {
     /// The members, each a pod of `spec` as [`Seen::pod`] completes it. They restart one after the other when `config`, what they read
     /// when they start, is another.
     pub fn set(&self, replicas: u32, config: &str, spec: Value) -> Value {
-        let mut metadata = json!({"labels": self.of_role(self.seen.pod_labels(self.cluster))});
-        if !config.is_empty() {
-            set(&mut metadata, "annotations", json!({"storage.cloud.atomix.io/config-hash": hash(config)}));
-        }
         let mut spec = json!({
             "replicas": replicas,
             "serviceName": self.peers_name(),
             "selector": {"matchLabels": self.selector()},
-            "template": {"metadata": metadata, "spec": self.seen.pod(self.cluster, spec)},
+            "template": self.template(config, spec),
         });
         if let Some(claim) = self.claim {
             set(&mut spec, "volumeClaimTemplates", json!([claim.manifest(self.memory)]));
@@ -75,13 +71,33 @@ impl<C> Members<'_, C> {
         self.remembering(self.object("apps/v1", "StatefulSet", &self.name, spec))
     }
 
-    /// The same, where none waits for those before it: members that need others to become ready.
+    /// The same, where none waits for those before it: members that need others to become ready. It also lets a template that cannot
+    /// start be replaced by a good one, which otherwise waits for the pod that cannot.
     pub fn set_at_once(&self, replicas: u32, config: &str, spec: Value) -> Value {
         let mut members = self.set(replicas, config, spec);
         if let Some(spec) = members.get_mut("spec") {
             set(spec, "podManagementPolicy", "Parallel".into());
         }
         members
+    }
+
+    /// One pod of `spec` as [`Seen::pod`] completes it, which keeps nothing. It is gone before another takes its place.
+    pub fn one_at_a_time(&self, config: &str, spec: Value) -> Value {
+        let spec = json!({
+            "replicas": 1,
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": self.selector()},
+            "template": self.template(config, spec),
+        });
+        self.object("apps/v1", "Deployment", &self.name, spec)
+    }
+
+    fn template(&self, config: &str, spec: Value) -> Value {
+        let mut metadata = json!({"labels": self.of_role(self.seen.pod_labels(self.cluster))});
+        if !config.is_empty() {
+            set(&mut metadata, "annotations", json!({"storage.cloud.atomix.io/config-hash": hash(config)}));
+        }
+        json!({"metadata": metadata, "spec": self.seen.pod(self.cluster, spec)})
     }
 
     /// An object that remembers what the cluster was started with.
