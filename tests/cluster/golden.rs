@@ -74,6 +74,11 @@ fn etcd_plans_what_its_cases_say() {
 }
 
 #[test]
+fn redis_plans_what_its_cases_say() {
+    check("redis");
+}
+
+#[test]
 fn valkey_plans_what_its_cases_say() {
     check("valkey");
 }
@@ -113,7 +118,7 @@ fn the_largest_database_stays_within_fuel_and_memory() {
 
 #[test]
 fn plugins_are_small() {
-    for name in ["raft", "cache", "etcd", "valkey"] {
+    for name in ["raft", "cache", "etcd", "redis", "valkey"] {
         let most = if name == "valkey" { 205_000 } else { 200_000 };
         plugin(name); // built, and loads: so it imports nothing
         let size = fs::metadata(dist::wasm(name)).expect("it was built").len();

@@ -1,0 +1,88 @@
+//! RedisStorageClass: what a user writes, and what can be wrong with it. Knows no database.
+
+use atomix_sdk::{FieldError, ImagePullPolicy, check_image, field_error};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+/// Partitions are kept by Redis servers behind a proxy that Atomix clients connect to. A cluster answers while its first server and its
+/// proxy do.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RedisClass {
+    /// What clients connect to: one pod for each cluster.
+    #[serde(default)]
+    pub proxy: Proxy,
+
+    /// The Redis servers of each cluster.
+    #[serde(default)]
+    pub backend: Backend,
+}
+
+/// What clients connect to.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct Proxy {
+    /// Image of the proxy.
+    #[serde(default = "proxy_image")]
+    pub image: String,
+
+    /// When the image is pulled: Always, IfNotPresent or Never.
+    #[serde(default)]
+    pub image_pull_policy: ImagePullPolicy,
+}
+
+/// The Redis servers.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(inline)]
+pub struct Backend {
+    /// Image of the servers, with redis-server, redis-cli and sh.
+    #[serde(default = "backend_image")]
+    pub image: String,
+
+    /// When the image is pulled: Always, IfNotPresent or Never.
+    #[serde(default)]
+    pub image_pull_policy: ImagePullPolicy,
+
+    /// Servers of each cluster (1 to 9): the first, and copies of it. It may change at any time.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 9))]
+    pub replicas: u32,
+}
+
+impl Default for Proxy {
+    fn default() -> Self {
+        Self { image: proxy_image(), image_pull_policy: ImagePullPolicy::default() }
+    }
+}
+
+impl Default for Backend {
+    fn default() -> Self {
+        Self { image: backend_image(), image_pull_policy: ImagePullPolicy::default(), replicas: one() }
+    }
+}
+
+/// What the schema cannot say.
+pub fn check(class: &RedisClass) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    let mut wrong = |path: &str, message: String| errors.push(field_error(path, message));
+    check_image("spec.proxy.image", &class.proxy.image, &proxy_image(), &mut wrong);
+    check_image("spec.backend.image", &class.backend.image, &backend_image(), &mut wrong);
+    if !(1..=9).contains(&class.backend.replicas) {
+        wrong("spec.backend.replicas", format!("{} servers; 1 to 9 are accepted", class.backend.replicas));
+    }
+    errors
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn proxy_image() -> String {
+    "atomix/redis-storage-node:latest".to_owned()
+}
+
+fn backend_image() -> String {
+    "redis:7.2".to_owned()
+}
