@@ -1,6 +1,8 @@
 //! May this plan be written? Checks it against what was granted and against what a tenant may do, and stamps each object with
 //! namespace, owner, labels and hash. Pure: knows no client and no clock. Only here is an [`Admitted`] made.
 
+mod pods;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
@@ -174,7 +176,7 @@ fn check(kind: &Kind, object: &PlannedObject, request: &Request) -> Result<(), S
     retention(manifest, &request.class.spec)?;
     let Some(pointer) = template_pointer(&kind.group, &kind.kind) else { return Ok(()) };
     let template = manifest.pointer(pointer).ok_or_else(|| format!("it has no pod template at {pointer}"))?;
-    pod(template.get("spec").unwrap_or(&Value::Null))
+    pods::check(template.get("spec").unwrap_or(&Value::Null))
         .map_err(|what| format!("{}{what}", pointer.trim_start_matches('/').replace('/', ".") + ".spec."))
 }
 
@@ -191,62 +193,6 @@ fn retention(manifest: &Value, class: &Value) -> Result<(), String> {
                 "spec.persistentVolumeClaimRetentionPolicy.{when} is Delete, but the class does not ask for it in persistentVolumeClaimRetentionPolicy.{when}"
             ));
         }
-    }
-    Ok(())
-}
-
-/// What a tenant of the cluster may put into a pod, and no more: Kubernetes' own Baseline, and no identity.
-fn pod(spec: &Value) -> Result<(), String> {
-    for field in ["hostNetwork", "hostPID", "hostIPC"] {
-        if spec.get(field).is_some_and(|value| *value != json!(false) && !value.is_null()) {
-            return Err(format!("{field} shares the node's own namespace"));
-        }
-    }
-    if spec.get("automountServiceAccountToken") != Some(&json!(false)) {
-        return Err("automountServiceAccountToken must be false: pods of a storage have no business with the API".to_owned());
-    }
-    for field in ["serviceAccountName", "serviceAccount"] {
-        let account = spec.get(field).and_then(Value::as_str).unwrap_or_default();
-        if !["", "default"].contains(&account) {
-            return Err(format!("{field} is {account:?}, which was not granted"));
-        }
-    }
-    for (index, volume) in items(spec, "volumes") {
-        if volume.get("hostPath").is_some_and(|value| !value.is_null()) {
-            return Err(format!("volumes[{index}].hostPath reaches into the node"));
-        }
-        let sources = volume.get("projected").map(|projected| items(projected, "sources")).unwrap_or_default();
-        if sources.iter().any(|(_, source)| source.get("serviceAccountToken").is_some_and(|token| !token.is_null())) {
-            return Err(format!("volumes[{index}].projected holds a ServiceAccount's token"));
-        }
-    }
-    security(spec.get("securityContext"), "securityContext")?;
-    for list in ["initContainers", "containers", "ephemeralContainers"] {
-        for (index, container) in items(spec, list) {
-            security(container.get("securityContext"), &format!("{list}[{index}].securityContext"))?;
-            for (port, entry) in items(container, "ports") {
-                if entry.get("hostPort").and_then(Value::as_i64).unwrap_or(0) != 0 {
-                    return Err(format!("{list}[{index}].ports[{port}].hostPort takes a port of the node"));
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn security(context: Option<&Value>, path: &str) -> Result<(), String> {
-    let Some(context) = context else { return Ok(()) };
-    if context.get("privileged").is_some_and(|value| *value != json!(false) && !value.is_null()) {
-        return Err(format!("{path}.privileged is the node's root"));
-    }
-    if context.pointer("/capabilities/add").is_some_and(|value| !empty(value)) {
-        return Err(format!("{path}.capabilities.add gives more than a container has by itself"));
-    }
-    if context.get("procMount").is_some_and(|value| *value != json!("Default") && !value.is_null()) {
-        return Err(format!("{path}.procMount unmasks the node's /proc"));
-    }
-    if context.pointer("/windowsOptions/hostProcess").is_some_and(|value| *value != json!(false) && !value.is_null()) {
-        return Err(format!("{path}.windowsOptions.hostProcess runs on the node itself"));
     }
     Ok(())
 }
@@ -527,11 +473,37 @@ mod tests {
             (json!({"containers": [{"securityContext": {"privileged": true}}]}), "containers[0].securityContext.privileged"),
             (json!({"initContainers": [{"securityContext": {"capabilities": {"add": ["NET_ADMIN"]}}}]}), "capabilities.add"),
             (json!({"containers": [{"ports": [{"containerPort": 1, "hostPort": 1}]}]}), "hostPort"),
+            (json!({"priorityClassName": "system-node-critical"}), "priorityClassName"),
+            (json!({"securityContext": {"seccompProfile": {"type": "Unconfined"}}}), "seccompProfile"),
+            (json!({"containers": [{"securityContext": {"appArmorProfile": {"type": "Unconfined"}}}]}), "appArmorProfile"),
+            (json!({"securityContext": {"seLinuxOptions": {"type": "spc_t"}}}), "seLinuxOptions.type"),
+            (json!({"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}}), "kernel.msgmax"),
         ];
         for (mut spec, with) in cases {
             spec["automountServiceAccountToken"] = json!(false);
             refused(set(spec), with);
         }
+    }
+
+    #[test]
+    fn what_a_class_may_say_of_its_pods_is_taken() {
+        let spec = json!({
+            "automountServiceAccountToken": false,
+            "imagePullSecrets": [{"name": "registry"}],
+            "nodeSelector": {"disk": "ssd"},
+            "tolerations": [{"operator": "Exists"}],
+            "affinity": {"nodeAffinity": {}},
+            "priorityClassName": "storage",
+            "securityContext": {
+                "runAsUser": 0,
+                "fsGroup": 7,
+                "seccompProfile": {"type": "Localhost", "localhostProfile": "a.json"},
+                "seLinuxOptions": {"level": "s0:c1,c2", "type": "container_t"},
+                "sysctls": [{"name": "net.ipv4.tcp_keepalive_time", "value": "60"}],
+            },
+            "containers": [{"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]}],
+        });
+        assert!(check(json!({}), set(spec)).is_ok());
     }
 
     #[test]
