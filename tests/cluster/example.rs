@@ -100,6 +100,61 @@ async fn the_controller_acts_as_its_service_account_and_is_refused_nothing() {
     assert!(refused.is_empty(), "{refused:?}");
 }
 
+#[tokio::test]
+async fn the_examples_of_plain_storages_become_ready_with_the_objects_that_clients_know() {
+    let world = world().await;
+    for plugin in ["etcd", "valkey", "redis"] {
+        world.install(plugin).await.unwrap();
+    }
+    let numbered = |names: &[&str], many: u32| -> Vec<String> {
+        let mut all: Vec<String> =
+            (1..=many).flat_map(|id| names.iter().map(move |name| name.replace('#', &id.to_string()))).collect();
+        all.sort();
+        all
+    };
+    for (example, partitions, port, sets, pods, services) in [
+        (
+            "etcd",
+            3,
+            2379,
+            numbered(&["etcd-#"], 3),
+            numbered(&["etcd-#-0", "etcd-#-1", "etcd-#-2"], 3),
+            numbered(&["etcd-#", "etcd-#-hs"], 3),
+        ),
+        (
+            "valkey",
+            2,
+            6379,
+            numbered(&["valkey-#", "valkey-#-r"], 2),
+            numbered(&["valkey-#-0", "valkey-#-r-0"], 2),
+            numbered(&["valkey-#", "valkey-#-hs", "valkey-#-r", "valkey-#-r-hs"], 2),
+        ),
+        (
+            "redis",
+            3,
+            5678,
+            numbered(&["redis-#"], 1),
+            vec!["redis-1-0".to_owned()],
+            ["redis-1", "redis-1-hs", "redis-2", "redis-3"].map(str::to_owned).to_vec(),
+        ),
+    ] {
+        let ns = world.namespace(&format!("example-{example}")).await;
+        ns.create_file(&format!("deploy/examples/{example}.yaml")).await;
+        ns.wait(&format!("database/{example}"), "Ready").await;
+        assert_eq!(names(&ns.get("partitions").await), numbered(&[&format!("{example}-#")], partitions));
+        assert_eq!(names(&ns.get("statefulsets").await), sets);
+        assert_eq!(names(&ns.get("services").await), services);
+        let mut found = names(&ns.get("pods").await);
+        found.retain(|name| !name.contains("proxy"));
+        assert_eq!(found, pods);
+        let claims = ns.get("persistentvolumeclaims").await;
+        assert_eq!(claims.len(), pods.len(), "each server has a volume: {claims:?}");
+        let host = format!("{example}-1.example-{example}.svc.cluster.local");
+        let partition = ns.one(&format!("partition/{example}-1")).await;
+        assert_eq!(partition["status"]["endpoints"], json!([{"host": host, "port": port}]));
+    }
+}
+
 /// A condition of an object.
 pub fn condition<'a>(object: &'a Value, type_: &str) -> &'a Value {
     let conditions = object["status"]["conditions"].as_array().unwrap_or_else(|| panic!("no conditions: {object}"));
