@@ -159,7 +159,8 @@ fn check(kind: &Kind, object: &PlannedObject, request: &Request) -> Result<(), S
     }
     for part in ["labels", "annotations"] {
         let mut keys = meta.get(part).and_then(Value::as_object).into_iter().flat_map(Map::keys);
-        if let Some(name) = keys.find(|key| [names::HASH, names::TEMPLATE_HASH, names::DATABASE].contains(&key.as_str())) {
+        let ours = [names::HASH, names::TEMPLATE_HASH, names::DATABASE, names::SUCCEEDS];
+        if let Some(name) = keys.find(|key| ours.contains(&key.as_str())) {
             return Err(format!("metadata.{part} holds {name}, which is the controller's"));
         }
     }

@@ -6,6 +6,8 @@ use sha2::{Digest, Sha256};
 pub const HASH: &str = "cloud.atomix.io/hash";
 /// Hash of the pod template as last applied; it stands beside [`HASH`], never inside the template.
 pub const TEMPLATE_HASH: &str = "cloud.atomix.io/template-hash";
+/// On a StatefulSet: UID of an earlier one of its name whose pods are still there; see `apply`.
+pub const SUCCEEDS: &str = "cloud.atomix.io/succeeds";
 /// On a Database: the hash of a held plan that an administrator lets through.
 pub const ACCEPT: &str = "cloud.atomix.io/accept";
 /// On every object: the whole name of its database, `<namespace>.<name>` on Partitions and `<name>.<namespace>` elsewhere.

@@ -3,6 +3,7 @@
 mod decide;
 pub mod guard;
 pub mod overwrite;
+mod succeed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -63,6 +64,8 @@ pub struct Target<'a> {
 /// What the caches hold of a plan, and what they hold besides.
 pub struct Standing {
     live: Vec<Option<Arc<Live>>>,
+    /// The database's pods, if its plugin watches them.
+    pods: Vec<Arc<Live>>,
     orphans: Vec<(Kind, Arc<Live>)>,
     /// Kinds whose caches are not whole: nothing is removed while there are some.
     unsynced: Vec<Kind>,
@@ -90,6 +93,7 @@ impl Target<'_> {
         }
         Ok(Standing {
             live: admitted.objects.iter().map(find).collect(),
+            pods: self.caches.of_database(&succeed::pods(), self.namespace, &label),
             orphans: decide::orphans(admitted, all, self.owner),
             unsynced,
         })
@@ -113,6 +117,8 @@ impl Standing {
 pub async fn apply(target: &Target<'_>, memory: &mut Memory, admitted: &Admitted, standing: &Standing) -> Applied {
     let mut applied = Applied { written: 0, removed: 0, faults: Vec::new(), _by_apply: () };
     for (object, live) in admitted.objects.iter().zip(&standing.live) {
+        let marked = succeed::succeeding(object, live.as_deref(), &standing.pods);
+        let object = marked.as_ref().unwrap_or(object);
         match write(target, memory, object, live.as_deref()).await {
             Ok(None) => {}
             Ok(Some(written)) => {
