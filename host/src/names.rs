@@ -118,14 +118,15 @@ mod tests {
 
     #[test]
     fn any_name_of_a_client_becomes_a_name_of_kubernetes() {
-        let long = "Ä/".repeat(200);
-        let names =
-            ["map", "Map", "a/b", "a.b", "", "-", "日本", &long, "map-"].map(|name| object_name(name, &["db", "", name]));
+        let (odd, long) = ("Ä/".repeat(200), "L".repeat(253));
+        let names = ["map", "Map", "a/b", "a.b", "", "-", "日本", &odd, "map-", &long]
+            .map(|name| object_name(name, &["db", "", name]));
         for (at, name) in names.iter().enumerate() {
             assert!(is_subdomain(name) && name.len() <= 63, "{name}");
             assert!(!names[..at].contains(name), "{name} is there twice");
         }
         assert_eq!(names[0], "map-0afbbde5f323f4e9ad25", "names never change: objects are found by them");
+        assert_eq!(names[9], format!("{}-f51f7c7f953c0ef24921", "l".repeat(40)), "nor do long ones");
         assert_ne!(object_name("a", &["ab", "c"]), object_name("a", &["a", "bc"]));
     }
 

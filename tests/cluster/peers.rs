@@ -11,6 +11,7 @@ use harness::grpc::controller::{
 use harness::grpc::membership::{GroupId, JoinGroupRequest, JoinGroupResponse, Member, MemberId};
 use harness::grpc::{Clients, dial};
 use harness::world::{Namespace, private_world, private_world_with, world};
+use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 
 /// How long a stream may take to say something on a busy machine.
@@ -345,4 +346,43 @@ async fn members_and_elections_outlive_a_replica_that_is_killed() {
         .await;
     assert_eq!(left, ["a"]);
     a.abort();
+}
+
+#[tokio::test]
+async fn a_slow_reader_gets_the_latest_and_no_backlog() {
+    const PEERS: usize = 70;
+    const CHANGES: i32 = 300;
+    let ns = world().await.namespace("peers-slow").await;
+    ns.create(&pods(["a".to_owned()])).await;
+    // Members that nobody's stream holds, with which each membership is larger than the window of the one who reads slowly.
+    let peer = |at: usize| {
+        let host = "h".repeat(1000);
+        format!(
+            "---\napiVersion: cloud.atomix.io/v1beta3\nkind: Member\nmetadata: {{name: p{at}}}\nproperties: \
+             {{metadata: {{namespace: g, name: p{at}}}, service: {host}, port: 1}}\n"
+        )
+    };
+    ns.create(&(0..PEERS).map(peer).collect::<String>()).await;
+    let address = ns.world().controller.grpc();
+    let mut joining = clients(&address).await.membership;
+    let mut quick = clients(&address).await.membership.join_group(watch(&ns, "g")).await.unwrap().into_inner();
+    while next(&mut quick).await.unwrap().unwrap().members.len() < PEERS {}
+
+    let small = Endpoint::from_shared(format!("http://{address}")).unwrap().initial_stream_window_size(65_535);
+    let mut slow = Clients::over(small.connect().await.unwrap()).membership;
+    let mut slow = slow.join_group(watch(&ns, "g")).await.unwrap().into_inner();
+    let port = |membership: JoinGroupResponse| Some(membership.members.into_iter().find(|it| it.host == "a.host")?.port);
+    let mut held = None;
+    for now in 1..=CHANGES {
+        let mut request = join(&ns, "g", "a");
+        request.member.as_mut().unwrap().port = now;
+        held = Some(joining.join_group(request).await.unwrap()); // the one before ends when this one is there
+        while port(next(&mut quick).await.unwrap().unwrap()) != Some(now) {} // each change is told
+    }
+    let mut read = 1;
+    while port(next(&mut slow).await.unwrap().unwrap()) != Some(CHANGES) {
+        read += 1;
+    }
+    assert!(read <= 3, "{read} memberships for {CHANGES} changes: what was under way, and the latest");
+    drop(held);
 }

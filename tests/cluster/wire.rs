@@ -101,6 +101,10 @@ async fn grpcurl_finds_its_way_by_reflection() {
     let method =
         "rpc JoinGroup ( .atomix.membership.JoinGroupRequest ) returns ( stream .atomix.membership.JoinGroupResponse );";
     assert!(described.contains(method) && described.contains("// Joins a group with a member"), "{described}");
+    // The Go client is generated anew with every change of proto/; what older ones know of must not change.
+    let described = curl(&[&address, "describe", "atomix.controller.PartitionEndpoint"]).await;
+    let described = text(&described.stdout);
+    assert!(described.contains("string host = 1;") && described.contains("int32 port = 2;"), "{described}");
 
     let call = "atomix.database.DatabaseService/GetDatabases";
     let answer = curl(&["-d", r#"{"namespace": "wire-curl"}"#, &address, call]).await;
