@@ -30,12 +30,16 @@
 //!     let live = seen.object("Deployment", name);
 //!     let ready = live.and_then(|live| live.integer("/status/readyReplicas")) >= Some(1);
 //!     for partition in &seen.partitions {
-//!         plan = plan.partition(PartitionState {
-//!             id: partition.id,
-//!             ready,
-//!             endpoints: vec![seen.endpoint(&partition.service_name, 80)],
-//!             problem: None,
-//!         });
+//!         let service = &partition.service_name;
+//!         let endpoints = vec![seen.endpoint(service, 80)];
+//!         plan = plan
+//!             .object(service.as_str(), json!({
+//!                 "apiVersion": "v1",
+//!                 "kind": "Service",
+//!                 "metadata": {"name": service},
+//!                 "spec": {"selector": seen.selector(1), "ports": [{"port": 80}]},
+//!             }))
+//!             .partition(PartitionState { id: partition.id, ready, endpoints, problem: None });
 //!     }
 //!     Ok(plan)
 //! }
@@ -44,6 +48,7 @@
 //!     Plugin::new("web", env!("CARGO_PKG_VERSION"))
 //!         .class(Class::new("WebStorageClass", plan))
 //!         .emits(Kind::new("apps/v1", "Deployment").reads(&["/status/readyReplicas"]))
+//!         .emits(Kind::new("v1", "Service"))
 //! }
 //!
 //! atomix_sdk::export!(plugin);
