@@ -16,6 +16,7 @@ mod guard;
 mod hostile;
 mod members;
 mod orders;
+mod packaging;
 mod peers;
 mod plugins;
 mod quiet;

@@ -71,6 +71,13 @@ pub fn build_for_real_nodes() -> Result<Assets> {
     build_all(&[&PROGRAMS[..], &NODE_PROGRAMS].concat())
 }
 
+/// Builds Helm, if it is not there yet, and returns its path: for the test of the chart.
+pub fn helm() -> Result<PathBuf> {
+    Ok(build_all(&[HELM])?.program("helm").to_owned())
+}
+
+const HELM: Source = ("helm", "helm.sh/helm/v4/cmd/helm", "helm", "1 min");
+
 fn build_all(sources_of: &[Source]) -> Result<Assets> {
     let sources = paths::root().join("tests/controlplane");
     let dir = paths::state().join("controlplane").join(fingerprint(&sources)?);
@@ -108,6 +115,8 @@ fn fingerprint(sources: &Path) -> Result<String> {
         "nodes/pause/main.go",
         "nodes/coredns/main.go",
         "nodes/client/main.go",
+        "helm/go.mod",
+        "helm/go.sum",
     ]
     .map(|name| sources.join(name));
     go::fingerprint(&files, format!("{STAGES:?}").as_bytes())

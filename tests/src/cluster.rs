@@ -82,15 +82,15 @@ impl Default for Files {
     }
 }
 
-/// Builds what is missing and brings the cluster up, unless it is. A controller that was built anew replaces the one that runs.
-pub fn up() -> Result<()> {
+/// Builds what is missing and brings the cluster up, with so many real nodes or with nodes that are played, unless it is up. A
+/// controller that was built anew replaces the one that runs.
+pub fn up(nodes: Option<usize>) -> Result<()> {
     let files = Files::new();
     fs::create_dir_all(&files.dir).with_context(|| format!("could not make {}", files.dir.display()))?;
     let before = running(&files)?;
     if before.is_none() {
         free_ports()?; // said before anything is built
     }
-    let nodes = real_nodes()?;
     if nodes.is_some() {
         machines::require()?;
     }
@@ -289,7 +289,7 @@ fn is_locked(files: &Files) -> Result<bool> {
 }
 
 /// How many real nodes `NODES` asks for.
-fn real_nodes() -> Result<Option<usize>> {
+pub fn nodes_asked() -> Result<Option<usize>> {
     match std::env::var("NODES") {
         Ok(text) if !text.is_empty() => {
             let count = text.parse().ok().filter(|count| (1..=9).contains(count));

@@ -211,6 +211,16 @@ impl ControlPlane {
         })
     }
 
+    /// Kills (SIGKILL) what runs in the first container of a pod on a real node.
+    pub fn kill_container(&self, pod: &serde_json::Value) -> Result<()> {
+        let text = |pointer: &str| pod.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let node = text("/spec/nodeName").trim_start_matches("node").parse().context("the pod is on no real node")?;
+        let id = text("/status/containerStatuses/0/containerID").rsplit('/').next().unwrap_or_default();
+        let kill =
+            ["ctr", "--address", "/run/containerd.sock", "--namespace", "k8s.io", "task", "kill", "--signal", "SIGKILL", id];
+        self.with_node(node, |machine| machine.run(&kill)).map(drop)
+    }
+
     /// Lets connections to 127.0.0.1:`port` of this machine go to an address that real nodes reach, e.g. that of a pod or Service.
     pub fn forward(&self, port: u16, to: &str) -> Result<Guarded> {
         self.with_node(1, |machine| machine.realm()?.forward(port, to, &self.log("forward")))

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::assets::say;
 use crate::cluster::{self, Files};
-use crate::paths;
+use crate::{machines, paths};
 
 /// One command of the walk.
 struct Step {
@@ -41,7 +41,7 @@ const STEPS: &[Step] = &[
         expect: &["condition met"],
     },
     Step {
-        say: "What came of it: three partitions, each on a Raft group of three.",
+        say: "What came of it: three partitions, each on a Raft group of three (of stand-ins for the images of old).",
         run: "kubectl get databases,partitions,statefulsets,pods,services",
         expect: &[
             "database.cloud.atomix.io/raft",
@@ -79,32 +79,77 @@ const STEPS: &[Step] = &[
     },
 ];
 
+/// What follows where storage can really run.
+const STEPS_ON_REAL_NODES: &[Step] = &[
+    Step {
+        say: "Here containers run. Teach the cluster etcd, which is a storage of today.",
+        run: "kubectl create -f dist/plugins/etcd.yaml",
+        expect: &["etcdstorageclasses.storage.cloud.atomix.io created"],
+    },
+    Step {
+        say: "",
+        run: "kubectl wait --for=condition=Established crd/etcdstorageclasses.storage.cloud.atomix.io --timeout=30s",
+        expect: &["condition met"],
+    },
+    Step {
+        say: "A database of three partitions, each an etcd cluster of three members on volumes.",
+        run: "kubectl create -f dist/examples/etcd.yaml",
+        expect: &["database.cloud.atomix.io/etcd created"],
+    },
+    Step { say: "", run: "kubectl wait --for=condition=Ready database/etcd --timeout=180s", expect: &["condition met"] },
+    Step { say: "", run: "kubectl get pods -o wide --selector=database=etcd.default", expect: &["etcd-3-2", "Running"] },
+    Step {
+        say: "Write to the second partition through its Service, and read it back through a member.",
+        run: "kubectl exec etcd-1-0 -- etcdctl --endpoints=http://etcd-2:2379 put greeting hello",
+        expect: &["OK"],
+    },
+    Step {
+        say: "",
+        run: "kubectl exec etcd-1-0 -- etcdctl --endpoints=http://etcd-2-1.etcd-2-hs:2379 get greeting",
+        expect: &["greeting", "hello"],
+    },
+];
+
+/// How many real nodes a walk takes where it can.
+const REAL_NODES: usize = 3;
+
 /// Where the gRPC API answers, unless a variable says otherwise.
 const GRPC: &str = "127.0.0.1:5679";
 
 /// What an earlier walk left is removed first, so that the walk can be taken again.
 const AGAIN: &[&str] = &[
-    "kubectl delete database/raft --cascade=foreground --ignore-not-found",
-    "kubectl delete -f dist/plugins/raft.yaml --ignore-not-found",
+    "kubectl delete databases --all --cascade=foreground",
+    "kubectl delete -f dist/plugins/raft.yaml -f dist/plugins/etcd.yaml --ignore-not-found",
 ];
 
 /// Whether there is any such.
-const LEFT: &str = "kubectl get database/raft crd/raftstorageclasses.storage.cloud.atomix.io --ignore-not-found -o name";
+const LEFT: &str = "kubectl get crd/raftstorageclasses.storage.cloud.atomix.io --ignore-not-found -o name";
 
-/// Brings the cluster up and takes the walk. An error is what was not as it should be.
+/// Brings the cluster up and takes the walk, on real nodes where they can run. An error is what was not as it should be.
 pub fn demo() -> Result<()> {
-    cluster::up()?;
+    let (nodes, left_out) = match cluster::nodes_asked()? {
+        Some(nodes) => (Some(nodes), None),
+        None => match machines::require() {
+            Ok(()) => (Some(REAL_NODES), None),
+            Err(why) => (None, Some(why)),
+        },
+    };
+    cluster::up(nodes)?;
     if !capture(LEFT)?.1.is_empty() {
         heading("An earlier walk was here: its objects go first.");
         for command in AGAIN {
             run(command, &[])?;
         }
     }
-    for step in STEPS {
+    let further = if nodes.is_some() { STEPS_ON_REAL_NODES } else { &[] };
+    for step in STEPS.iter().chain(further) {
         if !step.say.is_empty() {
             heading(step.say);
         }
         run(&step.run.replace(GRPC, &cluster::grpc_address()?), step.expect)?;
+    }
+    if let Some(why) = left_out {
+        heading(&format!("Left out here: real nodes, and an etcd database on them, written and read: {why:#}."));
     }
     heading("That is the walk. The cluster stays up: make up says how to use it, make down takes it down.");
     Ok(())

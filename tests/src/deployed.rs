@@ -10,10 +10,10 @@ use crate::controlplane::ControlPlane;
 use crate::guard::Guarded;
 use crate::kubectl::Kubectl;
 use crate::world::Says;
-use crate::{assets, dist, images};
+use crate::{assets, dist, images, oldclients};
 
 /// Plugins of storage that runs here.
-pub const PLUGINS: [&str; 1] = ["raft"];
+pub const PLUGINS: [&str; 4] = ["raft", "etcd", "valkey", "redis"];
 /// How long the rollout may take on a busy machine.
 const ROLLOUT: &str = "--timeout=120s";
 
@@ -25,6 +25,11 @@ pub fn images() -> Result<Vec<PathBuf>> {
     for name in ["quay.io/coreos/etcd:v3.6.8", "quay.io/coreos/etcd:v3.6.8-again"] {
         all.push(images::of_programs(name, &etcd)?); // the second for a class that is edited
     }
+    let debian = images::debian("trixie", &["valkey-server", "redis-server"])?;
+    for name in ["valkey/valkey:8.1", "valkey/valkey:8.1-again", "redis:7.2"] {
+        all.push(images::of_root(name, &debian)?); // Debian 13 has Valkey 8.1 and Redis 8.0
+    }
+    all.extend(oldclients::images()?);
     Ok(all)
 }
 

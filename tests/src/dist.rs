@@ -101,7 +101,8 @@ appVersion: v{version}
     write_if_new(&chart.join("templates/atomix-controller.yaml"), &text.replace(&image, "image: {{ .Values.image }}\n"))
 }
 
-fn list(dir: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
+/// Adds the files of a folder and of the folders in it.
+pub fn list(dir: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(dir).with_context(|| format!("could not read {}", dir.display()))? {
         let path = entry?.path();
         match path.is_dir() {
@@ -256,6 +257,7 @@ fn cargo_with(args: &[&str], env: &[(&str, &str)]) -> Result<()> {
         if key_text.starts_with("CARGO_PKG_")
             || key_text.starts_with("CARGO_MANIFEST_")
             || key_text.starts_with("CARGO_BIN_")
+            || key_text == "OUT_DIR"
         {
             command.env_remove(&key);
         }

@@ -36,22 +36,32 @@ pub fn of_programs(name: &str, programs: &[(&str, &Path)]) -> Result<PathBuf> {
     made_once(name, newest, |out| image.write(out).map(drop))
 }
 
-/// An image of a Debian release with a package in it (from Debian's archive, by mmdebstrap).
-pub fn of_debian(name: &str, release: &str, package: &str) -> Result<PathBuf> {
-    made_once(name, None, |out| {
-        say(&format!("making the image {name} of Debian's {package} … (about 30 s the first time)"));
-        let root = out.with_extension("root.tar");
+/// The file system of a Debian release with packages in it, as a tar file (from Debian's archive, by mmdebstrap).
+pub fn debian(release: &str, packages: &[&str]) -> Result<PathBuf> {
+    let packages = packages.join(",");
+    made_once(&format!("debian/{release}:{packages}"), None, |out| {
+        say(&format!("unpacking {packages} of Debian's {release} … (about 50 s the first time)"));
+        let fresh = out.with_extension("root.tar"); // by this ending mmdebstrap knows what to make
         let mut command = Command::new("mmdebstrap");
-        command.args(["--mode=root", "--variant=essential", &format!("--include={package}"), release]).arg(&root);
-        realm::run(&mut command).with_context(|| format!("could not unpack Debian's {package}"))?;
-        let image = Image { name: name.to_owned(), root: Some(root.clone()), ..Image::default() };
-        image.write(out)?;
-        fs::remove_file(&root).context("the file was just written")
+        command.args(["--mode=root", "--variant=essential", &format!("--include={packages}"), release]).arg(&fresh);
+        realm::run(&mut command).with_context(|| format!("could not unpack Debian's {packages}"))?;
+        fs::rename(&fresh, out).context("the file was just written")
     })
 }
 
-// Kept below target/images under its name; made anew when what it is made of is newer.
-fn made_once(name: &str, newest: Option<std::time::SystemTime>, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+/// An image of such a file system; `name` is what manifests call it.
+pub fn of_root(name: &str, root: &Path) -> Result<PathBuf> {
+    let image = Image { name: name.to_owned(), root: Some(root.to_owned()), ..Image::default() };
+    let newest = fs::metadata(root).and_then(|found| found.modified()).ok();
+    made_once(name, newest, |out| image.write(out).map(drop))
+}
+
+/// Makes an archive unless it is there. Kept below target/images under the image's name; made anew when what it is made of is newer.
+pub fn made_once(
+    name: &str,
+    newest: Option<std::time::SystemTime>,
+    make: impl FnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
     let dir = paths::state().join("images");
     fs::create_dir_all(&dir).with_context(|| format!("could not make {}", dir.display()))?;
     let lock = fs::File::create(dir.join("lock")).context("could not make the lock of images")?;

@@ -45,6 +45,7 @@ pub mod dist;
 pub mod goclient;
 pub mod grpc;
 pub mod load;
+pub mod oldclients;
 
 pub mod cluster;
 pub mod demo;

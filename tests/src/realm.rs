@@ -130,8 +130,16 @@ impl Realm {
         let through = self.socket.display().to_string();
         let args = ["forward", "--port", &port.to_string(), "--through", &through, "--to", to].map(String::from).to_vec();
         let (name, program) = (format!("forward {port}"), paths::cluster_program()?);
-        let log = log.to_owned();
-        Guarded::spawn(&Spec { name, program, args, env: Vec::new(), log, grace: Duration::ZERO })
+        let spec = Spec { name, program, args, env: Vec::new(), log: log.to_owned(), grace: Duration::ZERO };
+        let mut forward = Guarded::spawn(&spec)?;
+        let start = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            if forward.ended().is_some() || start.elapsed() > THERE_WITHIN {
+                bail!("port {port} could not be forwarded:\n{}", log_tail(log, 5));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(forward)
     }
 }
 

@@ -20,7 +20,7 @@ struct Cli {
 enum Command {
     /// Build the programs of the control plane, if they are not there yet
     Build,
-    /// Build the programs that tests speak the gRPC API with, if they are not there yet
+    /// Build the programs that tests speak the gRPC API with, and Helm, if they are not there yet
     Clients,
     /// Build everything that a user applies into dist/, the controller's image too
     Dist,
@@ -113,12 +113,15 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Build => assets::build().map(drop)?,
-        Command::Clients => goclient::build().map(drop)?,
+        Command::Clients => {
+            goclient::build()?;
+            assets::helm()?;
+        }
         Command::Dist => dist::build_with_image()?,
         Command::Manifests => dist::build()?,
         Command::Image => dist::image().map(drop)?,
         Command::Nodes => machines::require()?,
-        Command::Up => cluster::up()?,
+        Command::Up => cluster::up(cluster::nodes_asked()?)?,
         Command::Demo => demo::demo()?,
         Command::Down => cluster::down()?,
         Command::Serve { nodes, grpc_port, metrics_port } => cluster::serve(nodes, grpc_port, metrics_port)?,

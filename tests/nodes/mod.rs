@@ -1,3 +1,0 @@
-//! One file a subject.
-
-mod machines;

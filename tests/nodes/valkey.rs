@@ -1,0 +1,128 @@
+//! Valkey of Debian 13: a primary and a replica a partition, as the example says; and the servers behind the old Redis class.
+
+use super::storage::{Running, Storage};
+
+/// How Valkey and Redis are asked: commands in their own protocol.
+fn valkey(name: &'static str) -> Storage {
+    Storage {
+        name,
+        port: 6379,
+        write: |at, key, value| ["resp", at, "SET", key, value].map(str::to_owned).to_vec(),
+        read: |at, key| ["resp", at, "GET", key].map(str::to_owned).to_vec(),
+        shown: str::to_owned,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn valkey_keeps_what_was_written_whatever_happens_to_it() {
+    let valkey = Running::start(valkey("valkey")).await;
+    valkey.all_write(2).await;
+    valkey.all_read(2).await;
+    for partition in 1..=2 {
+        for member in [
+            format!("valkey-{partition}-0.valkey-{partition}-hs"),
+            format!("valkey-{partition}-r-0.valkey-{partition}-r-hs"),
+        ] {
+            valkey.reads(&member, "first", &format!("of partition {partition}")).await;
+        }
+        valkey.reads(&format!("valkey-{partition}-r"), "first", &format!("of partition {partition}")).await;
+    }
+    valkey.silent().await;
+
+    // A primary is killed, then its pod deleted: it is back on its volume.
+    valkey.listen();
+    valkey.kill_process("valkey-1-0").await;
+    valkey.told_degraded().await;
+    valkey.ready().await;
+    valkey.all_read(2).await;
+    valkey.listen();
+    valkey.kubectl(&["delete", "pod", "valkey-2-0"]).await.unwrap();
+    valkey.told_degraded().await;
+    valkey.ready().await;
+    valkey.all_read(2).await;
+
+    // A primary's node goes dark: nothing takes its place, its replica answers reads, and it comes back.
+    let away = valkey.ns.kubectl(["get", "pod", "valkey-1-r-0", "-o", "jsonpath={.spec.nodeName}"]).await;
+    let at = valkey.ns.kubectl(["get", "pod", "valkey-1-0", "-o", "jsonpath={.spec.nodeName}"]).await;
+    assert_ne!(at, away, "primary and replica are on different nodes");
+    valkey.listen();
+    let node = valkey.cut_node_of("valkey-1-0").await;
+    valkey.ns.wait("database/valkey", "Ready=False").await;
+    valkey.told_degraded().await;
+    valkey.reads("valkey-1-r-0.valkey-1-r-hs", "first", "of partition 1").await;
+    assert!(valkey.try_write(1, "dark", "lost").await.is_err(), "a write waits or fails while there is no primary");
+    valkey.start_node(node);
+    valkey.ready().await;
+    valkey.all_read(2).await;
+
+    // A whole set is deleted, an image edited, partitions taken and given back: the volumes are taken up again.
+    let claims = valkey.claims().await;
+    assert_eq!(claims.len(), 4);
+    valkey.listen();
+    valkey.kubectl(&["delete", "statefulset", "valkey-1"]).await.unwrap();
+    valkey.told_degraded().await;
+    valkey.ready().await;
+    valkey.all_read(2).await;
+    let edit = r#"{"spec":{"image":"valkey/valkey:8.1-again"}}"#;
+    valkey.kubectl(&["patch", "valkeystorageclass/valkey", "--type=merge", "--patch", edit]).await.unwrap();
+    valkey
+        .ns
+        .until("pods", "all servers run the new image", |pods| {
+            let servers = pods.iter().filter(|pod| pod["metadata"]["name"] != "app");
+            servers.clone().count() == 4
+                && servers.clone().all(|pod| pod["spec"]["containers"][0]["image"] == "valkey/valkey:8.1-again")
+        })
+        .await;
+    valkey.ready().await;
+    valkey.all_read(2).await;
+    valkey.kubectl(&["scale", "database/valkey", "--replicas=1"]).await.unwrap();
+    valkey.ns.wait_gone("pod/valkey-2-0").await;
+    valkey.ready().await;
+    valkey.all_read(1).await;
+    valkey.kubectl(&["scale", "database/valkey", "--replicas=2"]).await.unwrap();
+    valkey.ready().await;
+    valkey.all_read(2).await;
+    assert_eq!(valkey.claims().await, claims);
+    valkey.silent().await;
+    valkey.kubectl(&["delete", "database/valkey"]).await.unwrap();
+    valkey.ns.wait_gone("statefulset/valkey-1").await;
+    assert_eq!(valkey.claims().await, claims);
+}
+
+/// The proxy's image cannot be had: its pod cannot start, and the Database says so. The servers behind it run.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_servers_behind_the_old_redis_class_run_and_copy_the_first() {
+    let world = harness::world::world_on_nodes().await;
+    let ns = world.namespace("redis").await;
+    ns.create_file("deploy/examples/redis.yaml").await;
+    ns.kubectl(["patch", "redisstorageclass/redis", "--type=merge", "--patch", r#"{"spec":{"backend":{"replicas":2}}}"#])
+        .await;
+    let image = format!("--image={}", harness::images::CLIENT);
+    ns.kubectl(["run", "app", "--restart=Never", &image, "--", "wait"]).await;
+    ns.wait("pod/app", "Ready").await;
+    ns.until("database/redis", "the proxy's image is what is missing", |found| {
+        found.iter().any(|database| database["status"].to_string().contains("ImagePullBackOff"))
+    })
+    .await;
+    let servers = ns.until("statefulsets", "both servers are ready", |found| {
+        found.iter().any(|set| set["status"]["readyReplicas"] == 2)
+    });
+    let set = servers.await[0]["metadata"]["name"].as_str().unwrap().to_owned();
+    let service = ns.until("statefulsets", "it has a Service", |found| found.len() == 1).await[0]["spec"]["serviceName"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let ask = |host: String, words: &'static [&'static str]| {
+        let (ns, address) = (&ns, format!("{host}:6379"));
+        async move {
+            ns.kubectl(["exec", "app", "--", "client", "resp", &address].into_iter().chain(words.iter().copied())).await
+        }
+    };
+    ask(format!("{set}-0.{service}"), &["SET", "first", "written"]).await;
+    let copied = ns.eventually("the second server has it", || async {
+        let read = ask(format!("{set}-1.{service}"), &["GET", "first"]).await;
+        Ok(harness::eventually::Eventually::when(read.trim() == "written", || read))
+    });
+    copied.await;
+    ns.kubectl(["delete", "database/redis"]).await;
+}
