@@ -126,7 +126,7 @@ async fn databases_do_not_notice_what_happens_to_the_controller() {
     });
     killed.await.unwrap();
     etcd.kubectl(&["delete", "service", "etcd-1"]).await.unwrap();
-    kubectl.run(["patch", "deployment/atomix-controller", "--patch", &limit("2Gi", "0")]).await.unwrap();
+    kubectl.run(["patch", "deployment/atomix-controller", "--patch", &limit("2Gi", "0%")]).await.unwrap();
     deployed.rolled_out().await.unwrap();
     etcd.ns.wait_created("service/etcd-1").await;
     answers(&clients).await;

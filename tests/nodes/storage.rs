@@ -5,6 +5,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use atomix_controller::limits::START_GRACE;
 use futures::TryStreamExt;
 use harness::audit::table;
 use harness::controller::USER;
@@ -12,6 +13,7 @@ use harness::deployed::Deployed;
 use harness::eventually::{Eventually, eventually};
 use harness::images::CLIENT;
 use harness::world::{Namespace, World, world_on_nodes};
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::Value;
 
@@ -102,8 +104,13 @@ impl Running {
 
     /// Stores a value in a partition, waiting for it to be taken.
     pub async fn write(&self, partition: usize, key: &str, value: &str) {
+        self.writes_within(LIMIT, partition, key, value).await;
+    }
+
+    /// Stores a value in a partition, which takes it within `limit`.
+    pub async fn writes_within(&self, limit: Duration, partition: usize, key: &str, value: &str) {
         let words = (self.storage.write)(&self.address(partition), key, value);
-        let done = eventually(LIMIT, "the write is taken", || async { Ok(Eventually::Now(self.client(&words).await?)) });
+        let done = eventually(limit, "the write is taken", || async { Ok(Eventually::Now(self.client(&words).await?)) });
         self.ns.must(done.await).await;
     }
 
@@ -178,29 +185,37 @@ impl Running {
         tokio::task::block_in_place(|| self.world().plane.start_node(number)).unwrap();
     }
 
-    /// Forgets what the Database has told so far.
-    pub fn listen(&self) {
+    /// Waits until the Database has been Ready for so long that a missing member counts as a loss, not as one that starts; then
+    /// forgets what it has told so far.
+    pub async fn listen(&self) {
+        let calm = eventually(LIMIT, "the Database has been Ready for a while", || async {
+            let query = r#"-o=jsonpath={.status.conditions[?(@.type=="Ready")].lastTransitionTime}"#;
+            let since: Timestamp = self.kubectl(&["get", &self.database(), query]).await?.trim().parse()?;
+            let for_secs = Timestamp::now().duration_since(since).as_secs();
+            Ok(Eventually::when(for_secs > START_GRACE.as_secs() as i64, || format!("for {for_secs} s")))
+        });
+        self.ns.must(calm.await).await;
         self.told.lock().unwrap().clear();
     }
 
-    /// Waits until the Database has told, since [`Running::listen`], that it is Degraded; returns the reasons told.
-    pub async fn told_degraded(&self) -> Vec<String> {
-        let done = eventually(LIMIT, "the Database tells that it is Degraded", || async {
-            let reasons = self.degraded_reasons();
+    /// Waits until the Database has told, since [`Running::listen`], that it is Degraded or not Ready; returns the reasons told.
+    pub async fn told_missing(&self) -> Vec<String> {
+        let done = eventually(LIMIT, "the Database tells that something is missing", || async {
+            let reasons = self.reasons();
             Ok(if reasons.is_empty() { Eventually::NotYet("it does not".into()) } else { Eventually::Now(reasons) })
         });
         self.ns.must(done.await).await
     }
 
-    fn degraded_reasons(&self) -> Vec<String> {
+    fn reasons(&self) -> Vec<String> {
         let told = self.told.lock().unwrap();
         let conditions = told.iter().flat_map(|status| status["conditions"].as_array().cloned().unwrap_or_default());
-        let degraded = conditions.filter(|one| one["type"] == "Degraded" && one["status"] == "True");
-        let mut reasons: Vec<String> = degraded
-            .map(|one| {
-                format!("{}: {}", one["reason"].as_str().unwrap_or_default(), one["message"].as_str().unwrap_or_default())
-            })
-            .collect();
+        let missing = conditions.filter(|one| {
+            one["type"] == "Degraded" && one["status"] == "True" || one["type"] == "Ready" && one["status"] == "False"
+        });
+        let text = |one: &Value, field: &str| one[field].as_str().unwrap_or_default().to_owned();
+        let mut reasons: Vec<String> =
+            missing.map(|one| format!("{}: {}", text(&one, "reason"), text(&one, "message"))).collect();
         reasons.dedup();
         reasons
     }

@@ -7,9 +7,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use futures::TryStreamExt;
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::PostParams;
@@ -37,24 +38,36 @@ pub async fn create_class(client: kube::Client) -> Result<()> {
     Ok(())
 }
 
-/// Makes a volume for each claim, in `folder` of this machine. Ends only with an error.
+/// Makes a volume for each claim, in `folder` of this machine, for as long as it is awaited. An API server that does not answer is
+/// asked again; a folder that cannot be made is an error.
 pub async fn provision(client: kube::Client, folder: PathBuf) -> Result<()> {
     let claims: Api<PersistentVolumeClaim> = Api::all(client.clone());
     let volumes: Api<PersistentVolume> = Api::all(client);
     let mut changes = std::pin::pin!(watcher(claims, watcher::Config::default()).default_backoff().applied_objects());
-    while let Some(claim) = changes.try_next().await.context("could not watch volume claims")? {
+    while let Some(change) = changes.next().await {
+        let Ok(claim) = change else { continue }; // it is watched again after a pause
         let spec = claim.spec.as_ref();
         let ours = spec.and_then(|spec| spec.storage_class_name.as_deref()) == Some(CLASS);
         if ours && spec.is_some_and(|spec| spec.volume_name.is_none()) {
             let volume = volume(&claim, &folder)?;
-            match volumes.create(&PostParams::default(), &volume).await {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.code == 409 => {} // it is being bound
-                Err(error) => return Err(error).context("could not create a volume"),
+            while !there(volumes.create(&PostParams::default(), &volume).await) {
+                tokio::time::sleep(AGAIN).await;
             }
         }
     }
     Ok(())
+}
+
+/// How long until a volume that could not be created is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Whether there is such a volume now: one that is being bound is there already.
+fn there(created: kube::Result<PersistentVolume>) -> bool {
+    match created {
+        Ok(_) => true,
+        Err(kube::Error::Api(status)) => status.code == 409,
+        Err(_) => false,
+    }
 }
 
 fn volume(claim: &PersistentVolumeClaim, folder: &Path) -> Result<PersistentVolume> {
