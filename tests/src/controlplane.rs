@@ -361,7 +361,7 @@ impl ControlPlane {
         let client = self.client().await?;
         let ready = eventually(READY_WITHIN, "the API server is ready", || async {
             if let Some(name) = self.dead() {
-                return Ok(Eventually::Never(format!("{name} ended:\n{}", self.log_tail(&name, 20))));
+                return Ok(Eventually::Never(format!("{name} ended:\n{}", self.log_tail(&name, 40))));
             }
             let request = get("/readyz")?;
             Ok(match client.request_text(request).await {
@@ -383,6 +383,14 @@ impl Drop for ControlPlane {
         let mut processes = std::mem::take(&mut *self.processes());
         while let Some(process) = processes.pop() {
             drop(process);
+        }
+        if let Some(real) = self.real.take() {
+            drop(real);
+        }
+        // Only logs and the audit log tell anything afterwards; the rest is 130 MB for each, and gigabytes with real nodes.
+        let nodes = (1..=9).map(|number| format!("node{number}"));
+        for data in nodes.chain(["etcd".to_owned(), "volumes".to_owned()]) {
+            fs::remove_dir_all(self.dir.join(data)).ok(); // emptied by the next start all the same
         }
     }
 }
