@@ -26,21 +26,16 @@ impl<C> Members<'_, C> {
     pub fn peers(&self, ports: &[(&str, u16)]) -> Value {
         let ports: Vec<Value> =
             ports.iter().map(|(name, port)| json!({"name": name, "port": port, "protocol": "TCP"})).collect();
-        let spec = json!({
-            "clusterIP": "None",
-            "publishNotReadyAddresses": true,
-            "selector": self.selector(),
-            "ports": ports,
-        });
+        let mut spec = json!({"clusterIP": "None", "publishNotReadyAddresses": true});
+        set(&mut spec, "selector", self.selector());
+        set(&mut spec, "ports", ports.into());
         self.object("v1", "Service", &self.peers_name(), spec)
     }
 
     /// What clients connect to: the members that are ready.
     pub fn service(&self, name: &str, port_name: &str, port: u16) -> Value {
-        let spec = json!({
-            "selector": self.selector(),
-            "ports": [{"name": port_name, "port": port, "targetPort": port_name, "protocol": "TCP"}],
-        });
+        let mut spec = json!({"ports": [{"name": port_name, "port": port, "targetPort": port_name, "protocol": "TCP"}]});
+        set(&mut spec, "selector", self.selector());
         self.object("v1", "Service", name, spec)
     }
 
@@ -59,12 +54,13 @@ impl<C> Members<'_, C> {
     /// The members, each a pod of `spec` as [`Seen::pod`] completes it. They restart one after the other when `config`, what they read
     /// when they start, is another.
     pub fn set(&self, replicas: u32, config: &str, spec: Value) -> Value {
+        let template = self.template(config, spec);
         let mut spec = json!({
             "replicas": replicas,
             "serviceName": self.peers_name(),
             "selector": {"matchLabels": self.selector()},
-            "template": self.template(config, spec),
         });
+        set(&mut spec, "template", template);
         if let Some(claim) = self.claim {
             set(&mut spec, "volumeClaimTemplates", json!([claim.manifest(self.memory)]));
         }
@@ -83,21 +79,26 @@ impl<C> Members<'_, C> {
 
     /// One pod of `spec` as [`Seen::pod`] completes it, which keeps nothing. It is gone before another takes its place.
     pub fn one_at_a_time(&self, config: &str, spec: Value) -> Value {
-        let spec = json!({
+        let template = self.template(config, spec);
+        let mut spec = json!({
             "replicas": 1,
             "strategy": {"type": "Recreate"},
             "selector": {"matchLabels": self.selector()},
-            "template": self.template(config, spec),
         });
+        set(&mut spec, "template", template);
         self.object("apps/v1", "Deployment", &self.name, spec)
     }
 
     fn template(&self, config: &str, spec: Value) -> Value {
-        let mut metadata = json!({"labels": self.of_role(self.seen.pod_labels(self.cluster))});
+        let mut metadata = json!({});
+        set(&mut metadata, "labels", self.of_role(self.seen.pod_labels(self.cluster)));
         if !config.is_empty() {
             set(&mut metadata, "annotations", json!({"storage.cloud.atomix.io/config-hash": hash(config)}));
         }
-        json!({"metadata": metadata, "spec": self.seen.pod(self.cluster, spec)})
+        let mut template = json!({});
+        set(&mut template, "metadata", metadata);
+        set(&mut template, "spec", self.seen.pod(self.cluster, spec));
+        template
     }
 
     /// An object that remembers what the cluster was started with.
@@ -152,11 +153,8 @@ impl<C> Members<'_, C> {
     }
 
     fn object(&self, version: &str, kind: &str, name: &str, spec: Value) -> Value {
-        json!({
-            "apiVersion": version,
-            "kind": kind,
-            "metadata": {"name": name, "labels": self.label()},
-            "spec": spec,
-        })
+        let mut object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name, "labels": self.label()}});
+        set(&mut object, "spec", spec); // moved: `json!` copies what it is given
+        object
     }
 }

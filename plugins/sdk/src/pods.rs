@@ -99,31 +99,25 @@ impl<C> Seen<C> {
     /// nothing, pods of one cluster keep apart where they can, and all keep to Pod Security's profile "restricted".
     pub fn pod(&self, cluster: u32, mut spec: Value) -> Value {
         let selector = self.selector(cluster);
-        for (field, value) in [
-            ("enableServiceLinks", json!(false)), // else every Service of the namespace is a handful of variables
-            (
-                "affinity",
-                json!({"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
-                    "weight": 100,
-                    "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": selector}},
-                }]}}),
-            ),
-            (
-                "topologySpreadConstraints",
-                json!([{
-                    "maxSkew": 1,
-                    "topologyKey": "topology.kubernetes.io/zone",
-                    "whenUnsatisfiable": "ScheduleAnyway",
-                    "labelSelector": {"matchLabels": selector},
-                }]),
-            ),
-        ] {
-            set(&mut spec, field, value);
-        }
+        set(&mut spec, "enableServiceLinks", false.into()); // else every Service of the namespace is a handful of variables
+        let spread = json!([{
+            "maxSkew": 1,
+            "topologyKey": "topology.kubernetes.io/zone",
+            "whenUnsatisfiable": "ScheduleAnyway",
+            "labelSelector": {"matchLabels": selector},
+        }]);
+        set(&mut spec, "topologySpreadConstraints", spread);
         for field in IN_POD {
             if let Some(value) = self.pods.said(field) {
                 set(&mut spec, field, value.clone());
             }
+        }
+        if self.pods.said("affinity").is_none() {
+            let apart = json!({"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
+                "weight": 100,
+                "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": selector}},
+            }]}});
+            set(&mut spec, "affinity", apart);
         }
         let restricted = json!({
             "runAsNonRoot": true,
@@ -148,9 +142,10 @@ impl<C> Seen<C> {
             set(container, "resources", resources.clone());
         }
         if let Some(Value::Array(more)) = self.pods.said("env") {
-            let mut env = container["env"].as_array().cloned().unwrap_or_default();
-            env.extend(more.iter().cloned());
-            set(container, "env", env.into());
+            match container.get_mut("env") {
+                Some(Value::Array(env)) => env.extend(more.iter().cloned()),
+                _ => set(container, "env", more.clone().into()),
+            }
         }
     }
 }
