@@ -1,11 +1,15 @@
-//! Programs of other authors speak the gRPC API: a client in Go generated from `proto/`, grpcurl over reflection, a linter.
+//! Programs of other authors speak the gRPC API: a client in Go generated from `proto/`, one of 2020, grpcurl over
+//! reflection, a linter.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use harness::goclient::{self, Programs};
-use harness::paths;
 use harness::world::world;
+use harness::{oldclients, paths, ports};
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OnceCell;
 use tonic_reflection::pb::v1alpha;
 use v1alpha::server_reflection_client::ServerReflectionClient;
@@ -68,6 +72,66 @@ async fn a_go_client_generated_from_the_descriptors_is_understood() {
         assert_eq!(said, wanted);
     }
     assert_eq!(text(&output.stdout).lines().count(), SAID.lines().count(), "{}", text(&output.stdout));
+}
+
+/// The published client dials a partition by its name in the cluster, which this machine does not know. Like all of its gRPC it heeds
+/// `HTTPS_PROXY`: the proxy takes it to a stand-in for the storage node, and refuses any other name.
+#[tokio::test]
+async fn a_client_of_2020_creates_a_group_locks_on_it_and_deletes_it() {
+    let [client, node] = tokio::task::spawn_blocking(oldclients::first).await.unwrap().unwrap();
+    let ns = world().await.namespace("wire-group").await;
+    let port = ports::free().unwrap();
+    let cluster = paths::state().join("tests/old-node.json");
+    let member = json!({"id": "m", "host": "127.0.0.1", "apiPort": port, "protocolPort": port});
+    std::fs::write(&cluster, json!({"replicas": [member], "partitions": [{"partition": 1}]}).to_string()).unwrap();
+    let mut serves = tokio::process::Command::new(node);
+    serves.arg("m").arg(&cluster).arg("/dev/null").stdout(Stdio::null()).kill_on_drop(true);
+    let _node = serves.spawn().unwrap();
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = proxy.local_addr().unwrap();
+    tokio::spawn(proxied(proxy, format!("old-group-1.{}.svc.cluster.local:5678", ns.name), port));
+
+    let mut walk = Command::new(client);
+    walk.args(["-groups", "-within", "60s", &ns.world().controller.grpc(), &ns.name, "old"]);
+    walk.env("HTTPS_PROXY", format!("http://{address}")).env_remove("NO_PROXY").env_remove("no_proxy");
+    let output = tokio::task::spawn_blocking(move || walk.output()).await.unwrap().unwrap();
+    let printed = text(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", text(&output.stderr));
+    let steps = printed.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let steps: Vec<String> = steps.map(|step| step["step"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(
+        steps,
+        [
+            &["New", "GetGroups", "CreateGroup"][..],
+            &["GetLock", "Lock", "IsLocked", "Unlock", "IsLocked", "Close"],
+            &["GetGroups", "CreateGroup", "CreateGroup of another spec"],
+            &["DeleteGroup", "GetGroups", "DeleteGroup again"],
+        ]
+        .concat()
+    );
+    ns.until("raftstorageclasses", "the class has gone with its group", |found| found.is_empty()).await;
+}
+
+/// Joins each connection that asks for `name` with the port of this machine.
+async fn proxied(proxy: TcpListener, name: String, port: u16) {
+    let wanted = format!("CONNECT {name} HTTP/1.1");
+    while let Ok((connection, _)) = proxy.accept().await {
+        let wanted = wanted.clone();
+        tokio::spawn(async move {
+            let mut connection = BufReader::new(connection);
+            let (mut asked, mut line) = (String::new(), String::new());
+            connection.read_line(&mut asked).await?;
+            while connection.read_line(&mut line).await? > 2 {
+                line.clear();
+            }
+            if asked.trim_end() != wanted {
+                return connection.write_all(b"HTTP/1.1 403 Forbidden\r\n\r\n").await;
+            }
+            let mut node = TcpStream::connect(("127.0.0.1", port)).await?;
+            connection.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await?;
+            tokio::io::copy_bidirectional(&mut connection, &mut node).await.map(drop)
+        });
+    }
 }
 
 #[tokio::test]

@@ -18,8 +18,17 @@ pub const GENERATIONS: [&str; 4] = ["v1", "v2", "v3", "v4"];
 const NODES: [(&str, &[&str]); 2] =
     [("atomix/raft-storage-node:v0.5.3", &[]), ("atomix/raft-replica:latest", &["-first-era"])];
 
-/// Builds the programs, if they are not there yet, and the images of them.
-pub fn images() -> Result<Vec<PathBuf>> {
+/// What the stand-in for the storage node is called, and its folder.
+const NODE: (&str, &str) = ("old-node", "node");
+
+/// The client of the first generation and the stand-in for its storage node, to be run on this machine. Builds them, if they are not
+/// there yet.
+pub fn first() -> Result<[PathBuf; 2]> {
+    Ok([program("old-client-v1", "v1")?, program(NODE.0, NODE.1)?])
+}
+
+/// Builds a program, if it is not there yet.
+fn program(name: &str, folder: &str) -> Result<PathBuf> {
     let sources = paths::root().join("tests/oldclients");
     let mut files = Vec::new();
     dist::list(&sources, &mut files)?;
@@ -28,23 +37,25 @@ pub fn images() -> Result<Vec<PathBuf>> {
     fs::create_dir_all(&dir).with_context(|| format!("could not make {}", dir.display()))?;
     let lock = fs::File::create(dir.join("lock")).context("could not make the lock of the old clients")?;
     lock.lock().context("could not wait for another build of the old clients")?;
-    let build = |name: &str, folder: &str| {
-        let out = dir.join(name);
-        if !out.is_file() {
-            go::build(&Program { name, package: ".", module: &sources.join(folder), takes: "10 s", link: "" }, &out)?;
-        }
-        anyhow::Ok(out)
-    };
+    let out = dir.join(name);
+    if !out.is_file() {
+        go::build(&Program { name, package: ".", module: &sources.join(folder), takes: "10 s", link: "" }, &out)?;
+    }
+    Ok(out)
+}
+
+/// Builds the programs, if they are not there yet, and the images of them.
+pub fn images() -> Result<Vec<PathBuf>> {
     let clients: Vec<(String, PathBuf)> = GENERATIONS
         .iter()
         .map(|generation| {
             let name = format!("old-client-{generation}");
-            Ok((name.clone(), build(&name, generation)?))
+            Ok((name.clone(), program(&name, generation)?))
         })
         .collect::<Result<_>>()?;
     let clients: Vec<(&str, &Path)> = clients.iter().map(|(name, path)| (name.as_str(), path.as_path())).collect();
     let mut all = vec![images::of_programs(CLIENTS, &clients)?];
-    let node = build("old-node", "node")?;
+    let node = program(NODE.0, NODE.1)?;
     for (name, further) in NODES {
         let mut entrypoint = vec!["/usr/local/bin/old-node".to_owned()];
         entrypoint.extend(further.iter().map(|word| (*word).to_owned()));

@@ -42,7 +42,8 @@ type line struct {
 func Begin() (context.Context, *Walk, Arguments) {
 	within := flag.Duration("within", time.Minute, "how long the whole walk may take")
 	flag.Usage = func() {
-		fmt.Fprintf(os.Stderr, "usage: %s [-within 1m] ADDRESS NAMESPACE NAME\n", os.Args[0])
+		fmt.Fprintf(os.Stderr, "usage: %s [FLAG ...] ADDRESS NAMESPACE NAME\n", os.Args[0])
+		flag.PrintDefaults()
 	}
 	flag.Parse()
 	if flag.NArg() != 3 {
