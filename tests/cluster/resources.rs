@@ -181,9 +181,78 @@ async fn the_controllers_account_may_change_only_what_a_database_owns() {
             ),
             "securityContext.capabilities.add is not accepted",
         ),
+        (
+            with("/volumes", json!([{"name": "a", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}])),
+            "a volume with a ServiceAccount token is not accepted",
+        ),
+        (with("/priorityClassName", json!("system-node-critical")), "a priorityClassName of the system is not accepted"),
+        (with("/containers/0/ports", json!([{"containerPort": 1, "hostPort": 1}])), "a hostPort is not accepted"),
+        (
+            with(
+                "/securityContext",
+                json!({"sysctls": [{"name": "net.ipv4.tcp_rmem", "value": "1"}, {"name": "kernel.msgmax", "value": "1"}]}),
+            ),
+            "sysctls other than the safe ones are not accepted",
+        ),
     ] {
         refused(apply_as_controller(&ns, &object).await, &format!("PodRefused: StatefulSet policy/set: {sentence}"));
     }
+
+    // The same in the pod's context and in those of all containers.
+    let unconfined = "a seccompProfile or appArmorProfile of type Unconfined is not accepted";
+    let selinux = "seLinuxOptions other than of a container are not accepted";
+    let host_process = "securityContext.windowsOptions.hostProcess is not accepted";
+    for (context, sentence) in [
+        (json!({"seccompProfile": {"type": "Unconfined"}}), unconfined),
+        (json!({"appArmorProfile": {"type": "Unconfined"}}), unconfined),
+        (json!({"seLinuxOptions": {"type": "spc_t"}}), selinux),
+        (json!({"seLinuxOptions": {"user": "system_u"}}), selinux),
+        (json!({"seLinuxOptions": {"role": "system_r"}}), selinux),
+        (json!({"windowsOptions": {"hostProcess": true}}), host_process),
+        (json!({"procMount": "Unmasked"}), "securityContext.procMount is not accepted"),
+    ] {
+        let container = json!({"name": "d", "image": "i", "securityContext": context});
+        let mut places = vec![("containers", json!([container]))];
+        if sentence != host_process {
+            places.push(("initContainers", json!([container]))); // all containers are of the host, or none
+        }
+        if context.get("procMount").is_none() {
+            places.push(("securityContext", context)); // a pod has no procMount
+        }
+        for (field, value) in places {
+            let mut template = harmless.clone();
+            template[field] = value;
+            match sentence == host_process {
+                true => template["hostNetwork"] = json!(true), // without it the API server refuses it by itself
+                false => template["hostUsers"] = json!(false), // likewise for procMount
+            }
+            let sentence = format!("PodRefused: StatefulSet policy/set: {sentence}");
+            refused(apply_as_controller(&ns, &stateful(template)).await, &sentence);
+        }
+    }
+
+    let mut usual = harmless.clone();
+    usual["priorityClassName"] = json!("usual");
+    usual["securityContext"] = json!({
+        "seccompProfile": {"type": "RuntimeDefault"},
+        "seLinuxOptions": {"type": "container_t", "level": "s0"},
+        "sysctls": [{"name": "net.ipv4.tcp_syncookies", "value": "1"}],
+    });
+    usual["volumes"] = json!([{"name": "a", "projected": {"sources": [{"configMap": {"name": "m"}}]}}]);
+    usual["containers"][0]["ports"] = json!([{"containerPort": 1}]);
+    usual["containers"][0]["securityContext"] =
+        json!({"procMount": "Default", "appArmorProfile": {"type": "RuntimeDefault"}});
+    apply_as_controller(&ns, &stateful(usual)).await.unwrap();
+    delete_as_controller(&ns, "apps", "v1", "StatefulSet", "set").await.unwrap();
+
+    ns.until("validatingadmissionpolicy/atomix-controller", "its expressions were checked and nothing was found", |found| {
+        found.iter().any(|policy| {
+            let status = &policy["status"];
+            status["observedGeneration"] == policy["metadata"]["generation"]
+                && status["typeChecking"]["expressionWarnings"].is_null()
+        })
+    })
+    .await;
 
     apply_as_controller(&ns, &stateful(harmless.clone())).await.unwrap();
     apply_as_controller(&ns, &with("/terminationGracePeriodSeconds", json!(1))).await.unwrap();

@@ -99,3 +99,18 @@ const SYSCTLS: [&str; 12] = [
     "net.ipv4.tcp_syncookies",
     "net.ipv4.tcp_wmem",
 ];
+
+#[cfg(test)]
+mod tests {
+    /// The policy in `deploy/` knows the same lists: what is refused here, the account cannot do.
+    #[test]
+    fn the_policy_has_the_same_lists() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/atomix-controller.yaml");
+        let text = std::fs::read_to_string(path).expect("it is part of the sources");
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for list in [&super::SELINUX_TYPES[..], &super::SYSCTLS] {
+            let list = format!("['{}']", list.join("', '"));
+            assert!(text.contains(&list), "deploy/atomix-controller.yaml, in atomix-controller's policy: {list}");
+        }
+    }
+}
