@@ -161,8 +161,12 @@ fn static_and_reproducible() -> Result<String> {
     let home =
         home.or_else(|| std::env::home_dir().map(|home| home.join(".cargo"))).context("where cargo keeps its files")?;
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
-    let flags =
-        ["-Ctarget-feature=+crt-static".to_owned(), remap(&paths::root(), "/atomix-controller"), remap(&home, "/cargo")];
+    let flags = [
+        "-Ctarget-feature=+crt-static".to_owned(),
+        remap(&paths::root(), "/atomix-controller"),
+        remap(&paths::cargo_target(), "/atomix-controller/target"), // the last that fits counts
+        remap(&home, "/cargo"),
+    ];
     Ok(flags.join("\x1f"))
 }
 
