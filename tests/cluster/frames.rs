@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 const SOON: Duration = Duration::from_secs(60);
 
 /// Path of every method.
-const METHODS: [&str; 12] = [
+pub(super) const METHODS: [&str; 12] = [
     "/atomix.controller.ControllerService/CreatePartitionGroup",
     "/atomix.controller.ControllerService/DeletePartitionGroup",
     "/atomix.controller.ControllerService/EnterElection",
@@ -37,10 +37,10 @@ const UNIMPLEMENTED: i32 = 12;
 const INTERNAL: i32 = 13;
 
 /// A connection of ours.
-struct Wire(SendRequest<Bytes>);
+pub(super) struct Wire(SendRequest<Bytes>);
 
 /// An answer, as it comes.
-struct Answer {
+pub(super) struct Answer {
     http: u16,
     headers: HeaderMap,
     body: RecvStream,
@@ -48,7 +48,7 @@ struct Answer {
 }
 
 impl Wire {
-    async fn dial(address: &str) -> Wire {
+    pub(super) async fn dial(address: &str) -> Wire {
         let stream = TcpStream::connect(address).await.unwrap();
         let (send, connection) = h2::client::handshake(stream).await.unwrap();
         tokio::spawn(connection);
@@ -56,7 +56,7 @@ impl Wire {
     }
 
     /// Sends a request with this body and ends it.
-    async fn ask(&self, path: &str, headers: &[(&'static str, &str)], body: Vec<u8>) -> Answer {
+    pub(super) async fn ask(&self, path: &str, headers: &[(&'static str, &str)], body: Vec<u8>) -> Answer {
         let mut request = Request::post(format!("http://controller{path}")).body(()).unwrap();
         request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
         request.headers_mut().insert("te", HeaderValue::from_static("trailers"));
@@ -85,17 +85,23 @@ impl Answer {
         &self.read
     }
 
-    /// The code that it ends with, in trailers or, where nothing else is said, in headers; none for what is not gRPC.
-    async fn code(mut self) -> Option<i32> {
+    /// The code that it ends with; none for what is not gRPC.
+    pub(super) async fn code(self) -> Option<i32> {
+        Some(self.status().await?.0)
+    }
+
+    /// That code and its message, in trailers or, where nothing else is said, in headers.
+    pub(super) async fn status(mut self) -> Option<(i32, String)> {
         self.read(usize::MAX).await;
         let trailers = self.body.trailers().await.ok().flatten().unwrap_or_default();
-        let code = trailers.get("grpc-status").or(self.headers.get("grpc-status"))?;
-        code.to_str().unwrap().parse().ok()
+        let said = if trailers.contains_key("grpc-status") { trailers } else { self.headers };
+        let text = |key: &str| said.get(key).map(|value| value.to_str().unwrap().to_owned());
+        Some((text("grpc-status")?.parse().ok()?, text("grpc-message").unwrap_or_default()))
     }
 }
 
 /// A message as it travels: a flag, the length in four bytes, the message.
-fn framed(message: &[u8]) -> Vec<u8> {
+pub(super) fn framed(message: &[u8]) -> Vec<u8> {
     [&[0], &u32::try_from(message.len()).unwrap().to_be_bytes()[..], message].concat()
 }
 
@@ -263,7 +269,7 @@ impl Random {
     }
 }
 
-const DATABASE: &str = r"
+pub(super) const DATABASE: &str = r"
 apiVersion: storage.cloud.atomix.io/v1beta1
 kind: CacheStorageClass
 metadata: {name: db}

@@ -1,6 +1,7 @@
 //! One file a subject.
 
 mod account;
+mod any_request;
 mod api;
 mod classes;
 mod controlplane;
