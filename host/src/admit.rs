@@ -177,8 +177,10 @@ fn check(kind: &Kind, object: &PlannedObject, request: &Request) -> Result<(), S
     retention(manifest, &request.class.spec)?;
     let Some(pointer) = template_pointer(&kind.group, &kind.kind) else { return Ok(()) };
     let template = manifest.pointer(pointer).ok_or_else(|| format!("it has no pod template at {pointer}"))?;
-    pods::check(template.get("spec").unwrap_or(&Value::Null))
-        .map_err(|what| format!("{}{what}", pointer.trim_start_matches('/').replace('/', ".") + ".spec."))
+    let part = |name: &str| template.get(name).unwrap_or(&Value::Null);
+    let at = |name: &str, what: String| format!("{}.{name}.{what}", pointer.trim_start_matches('/').replace('/', "."));
+    pods::check_annotations(part("metadata")).map_err(|what| at("metadata", what))?;
+    pods::check(part("spec")).map_err(|what| at("spec", what))
 }
 
 /// A policy that deletes volumes with what used them is the user's to ask for, not the plugin's.
@@ -479,11 +481,23 @@ mod tests {
             (json!({"containers": [{"securityContext": {"appArmorProfile": {"type": "Unconfined"}}}]}), "appArmorProfile"),
             (json!({"securityContext": {"seLinuxOptions": {"type": "spc_t"}}}), "seLinuxOptions.type"),
             (json!({"securityContext": {"sysctls": [{"name": "kernel.msgmax", "value": "1"}]}}), "kernel.msgmax"),
+            (
+                json!({"containers": [{"livenessProbe": {"httpGet": {"host": "169.254.169.254"}}}]}),
+                "livenessProbe has a host",
+            ),
+            (
+                json!({"containers": [{"lifecycle": {"preStop": {"tcpSocket": {"host": "h"}}}}]}),
+                "lifecycle.preStop has a host",
+            ),
         ];
         for (mut spec, with) in cases {
             spec["automountServiceAccountToken"] = json!(false);
             refused(set(spec), with);
         }
+        let mut noted = set(json!({"automountServiceAccountToken": false}));
+        noted["spec"]["template"]["metadata"] =
+            json!({"annotations": {"container.apparmor.security.beta.kubernetes.io/c": "unconfined"}});
+        refused(noted, "spec.template.metadata.annotations");
     }
 
     #[test]

@@ -164,6 +164,10 @@ async fn the_controllers_account_may_change_only_what_a_database_owns() {
         template.pointer_mut(place).unwrap()[field] = value;
         stateful(template)
     };
+    let mut noted = stateful(harmless.clone());
+    noted["spec"]["template"]["metadata"]["annotations"] =
+        json!({"container.apparmor.security.beta.kubernetes.io/c": "unconfined"});
+    let host = "a host in a probe or lifecycle hook is not accepted";
     for (object, sentence) in [
         (with("/automountServiceAccountToken", json!(null)), "automountServiceAccountToken must be false"),
         (with("/automountServiceAccountToken", json!(true)), "automountServiceAccountToken must be false"),
@@ -187,6 +191,9 @@ async fn the_controllers_account_may_change_only_what_a_database_owns() {
         ),
         (with("/priorityClassName", json!("system-node-critical")), "a priorityClassName of the system is not accepted"),
         (with("/containers/0/ports", json!([{"containerPort": 1, "hostPort": 1}])), "a hostPort is not accepted"),
+        (with("/containers/0/readinessProbe", json!({"httpGet": {"host": "h", "port": 1}})), host),
+        (with("/containers/0/lifecycle", json!({"preStop": {"httpGet": {"host": "h", "port": 1}}})), host),
+        (noted, "an AppArmor annotation of unconfined is not accepted"),
         (
             with(
                 "/securityContext",

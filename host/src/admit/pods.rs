@@ -37,6 +37,12 @@ pub fn check(spec: &Value) -> Result<(), String> {
     for list in ["initContainers", "containers", "ephemeralContainers"] {
         for (index, container) in items(spec, list) {
             security(container.get("securityContext"), &format!("{list}[{index}].securityContext"))?;
+            for handler in HANDLERS {
+                if ["httpGet", "tcpSocket"].iter().any(|how| !text(container, &format!("{handler}/{how}/host")).is_empty()) {
+                    let field = handler.trim_start_matches('/').replace('/', ".");
+                    return Err(format!("{list}[{index}].{field} has a host: the node may be sent to its own pod only"));
+                }
+            }
             for (port, entry) in items(container, "ports") {
                 if entry.get("hostPort").and_then(Value::as_i64).unwrap_or(0) != 0 {
                     return Err(format!("{list}[{index}].ports[{port}].hostPort takes a port of the node"));
@@ -45,6 +51,20 @@ pub fn check(spec: &Value) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The same of a pod's annotations: an older way to set a field, which Kubernetes still takes.
+pub fn check_annotations(metadata: &Value) -> Result<(), String> {
+    let annotations = metadata.get("annotations").and_then(Value::as_object);
+    let unconfined = |(key, value): &(&String, &Value)| key.starts_with(APPARMOR) && *value == "unconfined";
+    match annotations.into_iter().flatten().find(unconfined) {
+        Some((key, _)) => Err(format!("annotations hold {key}: unconfined, which opens the node's kernel to the container")),
+        None => Ok(()),
+    }
+}
+
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn security(context: Option<&Value>, path: &str) -> Result<(), String> {
@@ -61,14 +81,13 @@ fn security(context: Option<&Value>, path: &str) -> Result<(), String> {
     if context.pointer("/windowsOptions/hostProcess").is_some_and(|value| *value != json!(false) && !value.is_null()) {
         return Err(format!("{path}.windowsOptions.hostProcess runs on the node itself"));
     }
-    let text = |pointer: &str| context.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     for profile in ["seccompProfile", "appArmorProfile"] {
-        if text(&format!("/{profile}/type")) == "Unconfined" {
+        if text(context, &format!("/{profile}/type")) == "Unconfined" {
             return Err(format!("{path}.{profile}.type is Unconfined, which opens the node's kernel to the container"));
         }
     }
     for (field, allowed) in [("user", &[""][..]), ("role", &[""]), ("type", &SELINUX_TYPES)] {
-        let value = text(&format!("/seLinuxOptions/{field}"));
+        let value = text(context, &format!("/seLinuxOptions/{field}"));
         if !allowed.contains(&value) {
             return Err(format!("{path}.seLinuxOptions.{field} is {value:?}, which is not one of a container's"));
         }
@@ -84,6 +103,9 @@ fn security(context: Option<&Value>, path: &str) -> Result<(), String> {
 
 /// What Pod Security's profile "baseline" takes, as of v1.36:
 /// <https://kubernetes.io/docs/concepts/security/pod-security-standards/#baseline>.
+const HANDLERS: [&str; 5] =
+    ["/livenessProbe", "/readinessProbe", "/startupProbe", "/lifecycle/postStart", "/lifecycle/preStop"];
+const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
 const SELINUX_TYPES: [&str; 5] = ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 const SYSCTLS: [&str; 12] = [
     "kernel.shm_rmid_forced",
