@@ -4,7 +4,10 @@ CLUSTER = cargo run --quiet --package atomix-tests --bin atomix-cluster --
 DENY = target/tools/bin/cargo-deny
 DENY_VERSION = 0.20.2
 
-.PHONY: help demo up down image dist test test-nodes bench toolchain
+# Another version of Kubernetes than usual, e.g. make test-cluster KUBERNETES=1.33: see tests/controlplane/kubernetes-*
+export ATOMIX_KUBERNETES = $(KUBERNETES)
+
+.PHONY: help demo up down image dist test test-cluster test-nodes bench toolchain
 
 help: ## Say what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +39,12 @@ test: toolchain $(DENY) ## Prove everything: style, lints, documentation, licenc
 	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 cargo test --workspace
 	@if $(CLUSTER) nodes; then $(MAKE) test-nodes; \
 	else echo "NOT RUN here: the tests on real nodes, for the reason above (make test-nodes)"; fi
+
+test-cluster: toolchain ## Prove it on a control plane alone; KUBERNETES=1.33 with another version, of those in tests/controlplane
+	$(CLUSTER) build
+	$(CLUSTER) clients
+	$(CLUSTER) manifests
+	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 cargo test --package atomix-tests --test cluster
 
 test-nodes: toolchain ## Prove it on real nodes with real storage (root, Linux)
 	$(CLUSTER) nodes

@@ -12,10 +12,8 @@ use crate::paths;
 
 pub use crate::go::say;
 
-/// Version that the programs of Kubernetes say they are; it must be that of tests/controlplane/go.mod.
-const KUBERNETES: &str = "v1.36.3";
-/// Version that kwok says it is; it must be that of tests/controlplane/kwok/go.mod.
-const KWOK: &str = "v0.8.0";
+/// Names the version of Kubernetes, e.g. `1.33`, where it is not the one of tests/controlplane/go.mod: that of a folder beside it.
+const KUBERNETES: &str = "ATOMIX_KUBERNETES";
 
 /// A program to build: name, package, folder of its go.mod below tests/controlplane, how long it takes on 2 cores when nothing is
 /// cached (each finds compiled what the ones before it share with it).
@@ -87,12 +85,15 @@ fn build_all(sources_of: &[Source]) -> Result<Assets> {
     lock.lock().context("could not wait for another build of the control plane")?;
 
     let supplied = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    let kubernetes = kubernetes(&sources)?;
     let mut programs = BTreeMap::new();
     for &(name, package, module, takes) in sources_of {
         let given = supplied.as_ref().map(|dir| dir.join(name)).filter(|path| path.is_file());
         let path = given.unwrap_or_else(|| bin.join(name));
         if !path.is_file() {
-            go_build(name, package, &sources.join(module), takes, &path)?;
+            let of_kubernetes = package.starts_with("k8s.io/kubernetes/");
+            let module = if of_kubernetes { kubernetes.clone() } else { sources.join(module) };
+            go_build(name, package, &module, takes, &path)?;
         }
         programs.insert(name, path);
     }
@@ -104,10 +105,21 @@ fn build_all(sources_of: &[Source]) -> Result<Assets> {
     Ok(Assets { programs, stages })
 }
 
+/// The folder whose go.mod says which Kubernetes.
+fn kubernetes(sources: &Path) -> Result<PathBuf> {
+    let wanted = std::env::var(KUBERNETES).unwrap_or_default();
+    let folder = if wanted.is_empty() { sources.to_owned() } else { sources.join(format!("kubernetes-{wanted}")) };
+    match folder.join("go.mod").is_file() {
+        true => Ok(folder),
+        false => {
+            bail!("{KUBERNETES} is {wanted:?}; versions are those of the folders kubernetes-* in {}", sources.display())
+        }
+    }
+}
+
 fn fingerprint(sources: &Path) -> Result<String> {
+    let kubernetes = kubernetes(sources)?;
     let files = [
-        "go.mod",
-        "go.sum",
         "kwok/go.mod",
         "kwok/go.sum",
         "nodes/go.mod",
@@ -119,17 +131,27 @@ fn fingerprint(sources: &Path) -> Result<String> {
         "helm/go.sum",
     ]
     .map(|name| sources.join(name));
+    let files = [&["go.mod", "go.sum"].map(|name| kubernetes.join(name))[..], &files].concat();
     go::fingerprint(&files, format!("{STAGES:?}").as_bytes())
 }
 
 fn go_build(name: &str, package: &str, module: &Path, takes: &str, out: &Path) -> Result<()> {
     let version = match name {
-        "kwok" => format!(" -X sigs.k8s.io/kwok/pkg/consts.Version={KWOK}"),
+        "kwok" => format!(" -X sigs.k8s.io/kwok/pkg/consts.Version={}", version(module, "sigs.k8s.io/kwok")?),
         _ if !package.starts_with("k8s.io/kubernetes/") => String::new(),
         // Without it the API server and the nodes call themselves v0.0.0-master+$Format:%H$.
-        _ => format!(" -X k8s.io/component-base/version.gitVersion={KUBERNETES}"),
+        _ => format!(" -X k8s.io/component-base/version.gitVersion={}", version(module, "k8s.io/kubernetes")?),
     };
     go::build(&Program { name, package, module, takes, link: &version }, out)
+}
+
+/// The version of a package that a go.mod asks for.
+fn version(module: &Path, package: &str) -> Result<String> {
+    let path = module.join("go.mod");
+    let text = fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
+    let mut lines = text.lines().map(|line| line.trim_start().trim_start_matches("require "));
+    let version = lines.find_map(|line| line.strip_prefix(package)?.strip_prefix(' ')?.split(' ').next());
+    Ok(version.with_context(|| format!("{} does not ask for {package}", path.display()))?.to_owned())
 }
 
 fn read_stages(module: &Path) -> Result<String> {
@@ -167,8 +189,9 @@ mod tests {
     #[test]
     fn versions_are_those_of_the_go_mod_files() {
         let sources = paths::root().join("tests/controlplane");
-        let read = |name: &str| fs::read_to_string(sources.join(name)).expect("go.mod is there");
-        assert!(read("go.mod").contains(&format!("k8s.io/kubernetes {KUBERNETES}")));
-        assert!(read("kwok/go.mod").contains(&format!("sigs.k8s.io/kwok {KWOK}")));
+        assert!(version(&sources, "k8s.io/kubernetes").expect("it is there").starts_with("v1.36."));
+        assert!(version(&sources.join("kubernetes-1.33"), "k8s.io/kubernetes").expect("it is there").starts_with("v1.33."));
+        assert!(version(&sources.join("kwok"), "sigs.k8s.io/kwok").expect("it is there").starts_with("v0."));
+        assert!(version(&sources, "k8s.io").is_err());
     }
 }
