@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::api;
 use crate::catalog::Catalog;
-use crate::controller::{self, Options};
+use crate::controller::{self, Options, Progress};
 use crate::leader::{self, Leading, Replicas};
 use crate::telemetry::{self, LogFormat, Metrics, Readiness};
 use crate::webhook;
@@ -92,7 +92,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let stop = stop_signal()?;
     let (released, left) = watch::channel(false);
     let (webhook_ready, webhook_up) = watch::channel(false);
-    let (controller_ready, controller_up) = watch::channel(false);
+    let progress = Progress::default();
     let (api_ready, api_up) = watch::channel(false);
     let scope = matches!(args.scope, Scope::Namespace).then_some(args.pod_namespace);
     let api_options = args.grpc.options(scope.clone(), &args.cluster_domain, &identity);
@@ -116,14 +116,14 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         allow_own_namespace: args.allow_own_namespace,
         identity,
     };
-    tokio::spawn(all_ready(webhook_up, controller_up.clone(), api_up, ready_in));
+    tokio::spawn(all_ready(webhook_up, progress.listed.subscribe(), api_up, ready_in));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "controller starts");
     let catalog = Arc::new(Catalog::default());
     let replicas = watch::Sender::new(Replicas::new(&lease_options.identity));
     let parts = api::Parts {
         client: client.clone(),
         catalog: catalog.clone(),
-        loaded: controller_up.clone(),
+        loaded: progress.loaded.subscribe(),
         replicas: replicas.subscribe(),
         leading: leading.clone(),
         metrics: metrics.clone(),
@@ -141,7 +141,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         leader,
         telemetry::serve(listener, metrics.clone(), ready, stopped(left.clone())),
         webhook::serve(client.clone(), webhook_options, webhook_ready, stopped(left.clone())),
-        controller::run(gated, options, catalog, leading.clone(), metrics.clone(), controller_ready, stopped(left.clone())),
+        controller::run(gated, options, catalog, leading.clone(), metrics.clone(), progress, stopped(left.clone())),
         api::serve(parts, api_options, api_ready, left),
     )?;
     tracing::info!("controller has stopped");
@@ -164,7 +164,7 @@ async fn all_ready(
     ready: watch::Sender<Readiness>,
 ) {
     let _ = webhook.wait_for(|up| *up).await;
-    ready.send_replace(Readiness::Waiting("plugins are loaded and databases are listed".to_owned()));
+    ready.send_replace(Readiness::Waiting("plugins are listed".to_owned()));
     let _ = controller.wait_for(|up| *up).await;
     ready.send_replace(Readiness::Waiting("what gRPC clients may see is listed".to_owned()));
     let _ = api.wait_for(|up| *up).await;

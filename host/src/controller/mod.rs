@@ -32,7 +32,7 @@ use crate::wit::{Plan, Refusal, Request};
 
 pub use memory::Memories;
 use memory::{Failing, Memory};
-pub use run::{Options, run};
+pub use run::{Options, Progress, run};
 
 /// What every reconcile may use.
 pub struct Context {

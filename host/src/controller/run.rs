@@ -47,15 +47,24 @@ pub struct Options {
 
 type DatabaseRef = ObjectRef<DynamicObject>;
 
+/// How far a controller has come since its start: each becomes true once.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// It sees which plugins there are. Compiling them may take seconds more.
+    pub listed: watch::Sender<bool>,
+    /// They are loaded, and the databases are listed: it works.
+    pub loaded: watch::Sender<bool>,
+}
+
 /// Runs the controller until `stop` resolves: it watches and loads plugins in any case, and reconciles while it is `leading`.
-/// `ready` becomes true when all plugins are loaded and the databases are listed.
+/// `progress` says how far it has come.
 pub async fn run(
     client: Client,
     options: Options,
     catalog: Arc<Catalog>,
     leading: Leading,
     metrics: Arc<Metrics>,
-    ready: watch::Sender<bool>,
+    progress: Progress,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
     let caches = Arc::new(Caches::default());
@@ -81,16 +90,17 @@ pub async fn run(
     let desk = Arc::new(Desk { ctx: ctx.clone(), watches, wake, roles_changed: Notify::new(), report: Notify::new() });
     desk.want();
     let (sources_in, sources) = mpsc::channel(limits::SOURCES_WAITING);
-    let (loaded, mut plugins_loaded) = watch::channel(false);
+    let plugins = Progress::default();
+    let (mut plugins_listed, mut plugins_loaded) = (plugins.listed.subscribe(), plugins.loaded.subscribe());
     let background = vec![
         tokio::spawn(catalog::follow_sources(client.clone(), ctx.options.namespace.clone(), sources_in)),
         tokio::spawn(desk.clone().hear(changes)),
         tokio::spawn(desk.clone().definitions()),
-        tokio::spawn(desk.clone().report(ready.subscribe())),
+        tokio::spawn(desk.clone().report(progress.loaded.subscribe())),
         tokio::spawn(desk.clone().rewatch()),
         tokio::spawn(desk.clone().lead()),
     ];
-    let plugins = tokio::spawn(desk.clone().plugins(Sandbox::new()?, sources, loaded));
+    let loading = tokio::spawn(desk.clone().plugins(Sandbox::new()?, sources, plugins));
     let databases = desk.clone().databases(writer);
     let queue =
         stream::select(databases, stream::poll_fn(move |cx| woken.poll_recv(cx))).map(Ok::<_, std::convert::Infallible>);
@@ -103,16 +113,18 @@ pub async fn run(
         controller_config(),
     );
     let serve = async {
+        let _ = plugins_listed.wait_for(|listed| *listed).await;
+        progress.listed.send_replace(true);
         let _ = plugins_loaded.wait_for(|loaded| *loaded).await;
         let listed = async {
             let _ = store.wait_until_ready().await;
-            ready.send_replace(true);
+            progress.loaded.send_replace(true);
         };
         let work = passes.for_each(|_| future::ready(()));
         future::join(listed, work).await;
     };
     tokio::select! { () = serve => {}, () = stop => {} }
-    background.into_iter().chain([plugins]).for_each(|task| task.abort());
+    background.into_iter().chain([loading]).for_each(|task| task.abort());
     Ok(())
 }
 
@@ -150,12 +162,7 @@ impl Desk {
     }
 
     /// Loads plugins as their ConfigMaps and roles come, change and go.
-    async fn plugins(
-        self: Arc<Self>,
-        sandbox: Sandbox,
-        mut sources: mpsc::Receiver<SourceEvent>,
-        loaded: watch::Sender<bool>,
-    ) {
+    async fn plugins(self: Arc<Self>, sandbox: Sandbox, mut sources: mpsc::Receiver<SourceEvent>, progress: Progress) {
         let mut known = SourceEvent::new();
         let mut listed = false;
         loop {
@@ -173,6 +180,7 @@ impl Desk {
             if !listed || self.ctx.caches.state(&catalog::role_kind()) == State::Starting {
                 continue;
             }
+            progress.listed.send_replace(true);
             let mut order: Vec<_> = known.clone().into_iter().collect();
             order.sort_by_key(|(_, sources)| sources.first().map(|source| source.created)); // who came first keeps its kinds
             let mut changed = BTreeSet::new();
@@ -196,7 +204,7 @@ impl Desk {
                 self.wake_where(|spec, _| concerned(&spec.storage_class.kind)).await;
             }
             self.report.notify_one();
-            loaded.send_replace(true);
+            progress.loaded.send_replace(true);
         }
     }
 
@@ -215,11 +223,11 @@ impl Desk {
     }
 
     /// Keeps StoragePlugins true, at a quiet pace.
-    async fn report(self: Arc<Self>, mut ready: watch::Receiver<bool>) {
+    async fn report(self: Arc<Self>, mut loaded: watch::Receiver<bool>) {
         let ctx = &self.ctx;
         let reporter =
             Reporter { client: ctx.client.clone(), caches: ctx.caches.clone(), namespace: ctx.options.namespace.clone() };
-        let _ = ready.wait_for(|ready| *ready).await;
+        let _ = loaded.wait_for(|loaded| *loaded).await;
         loop {
             self.report.notified().await;
             tokio::time::sleep(limits::REPORT_PAUSE).await;
