@@ -56,6 +56,8 @@ bench: toolchain ## Measure; tables go to target/bench/
 	$(CLUSTER) build
 	$(CLUSTER) manifests
 	ATOMIX_PREBUILT=1 cargo bench --package atomix-tests --bench plan --bench cluster --bench grpc
+	@if $(CLUSTER) nodes; then ATOMIX_PREBUILT=1 cargo bench --package atomix-tests --bench nodes; \
+	else echo "NOT RUN here: what is measured on real nodes, for the reason above"; fi
 
 # Rust of the version in rust-toolchain.toml with what it lists there, also where rustup is told not to install by itself.
 toolchain:
