@@ -3,9 +3,6 @@
 //! The storage nodes of that year cannot be had. In their place stands `tests/oldclients/node`, on the published modules that they
 //! were built on: it reads the `cluster.json` and `protocol.json` that are rendered as strictly as they did, and answers sessions and
 //! locks on the rendered ports. It replicates nothing: the first member leads, the others send clients on to it by its name.
-//!
-//! The client of the first generation also creates a group of its own, takes a lock on its new pod, finds it among all groups and
-//! deletes it. `cluster/wire.rs` has it do so without pods.
 
 use harness::oldclients::{CLIENTS, GENERATIONS};
 use harness::world::world_on_nodes;
@@ -41,11 +38,7 @@ async fn clients_of_every_generation_lock_and_unlock_on_the_example_of_old() {
         })
         .await;
         let printed = ns.kubectl(["logs", &program]).await;
-        let groups: &[&str] = match generation {
-            "v1" => &["CreateGroup", "GetGroups", "CreateGroup of another spec", "DeleteGroup", "DeleteGroup again"],
-            _ => &[],
-        };
-        for step in ["New", "GetLock", "Lock", "Unlock"].iter().chain(groups) {
+        for step in ["New", "GetLock", "Lock", "Unlock"] {
             assert!(printed.contains(&format!(r#""step":"{step}""#)), "{program}: {step}: {printed}");
         }
         assert!(!printed.contains("error"), "{program}: {printed}");

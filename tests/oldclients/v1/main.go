@@ -1,6 +1,6 @@
 // Old-client-v1 walks through what a program of the first generation does, with the Atomix Go client v0.1.0 as it was published: New,
-// GetGroup, GetLock, Lock, Unlock, the same with GetDatabase, and the same with a group that it creates, finds among all and deletes.
-// It knows the controller's address, and no other.
+// GetGroup, GetLock, Lock, Unlock, and the same with GetDatabase; with -groups instead the same with a group that it creates, finds among
+// all and deletes. It knows the controller's address, and no other.
 //
 //	old-client-v1 [-within 1m] [-groups] ADDRESS NAMESPACE NAME
 package main
@@ -18,18 +18,19 @@ import (
 )
 
 func main() {
-	only := flag.Bool("groups", false, "create and delete the group NAME-group, and do nothing else")
+	groups := flag.Bool("groups", false, "create, use and delete the group NAME-group")
 	ctx, walk, to := steps.Begin()
 	atomix := steps.Do(walk, "New", func() (*client.Client, error) {
 		return client.New(to.Address, client.WithNamespace(to.Namespace))
 	})
-	if !*only {
-		group := steps.Do(walk, "GetGroup", func() (*client.PartitionGroup, error) { return atomix.GetGroup(ctx, to.Name) })
-		turn(ctx, walk, group)
-		database := steps.Do(walk, "GetDatabase", func() (*client.Database, error) { return atomix.GetDatabase(ctx, to.Name) })
-		turn(ctx, walk, database)
+	if *groups {
+		own(ctx, walk, atomix, to.Name+"-group")
+		return
 	}
-	own(ctx, walk, atomix, to.Name+"-group")
+	group := steps.Do(walk, "GetGroup", func() (*client.PartitionGroup, error) { return atomix.GetGroup(ctx, to.Name) })
+	turn(ctx, walk, group)
+	database := steps.Do(walk, "GetDatabase", func() (*client.Database, error) { return atomix.GetDatabase(ctx, to.Name) })
+	turn(ctx, walk, database)
 }
 
 // own creates a group, twice as old programs did that may have been there before, uses it and deletes it.
