@@ -53,7 +53,7 @@ pub fn check(spec: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// The same of a pod's annotations: an older way to set a field, which Kubernetes still takes.
+/// What may stand in a pod's metadata: annotations are an older way to set a field of the spec, which Kubernetes still takes.
 pub fn check_annotations(metadata: &Value) -> Result<(), String> {
     let annotations = metadata.get("annotations").and_then(Value::as_object);
     let unconfined = |(key, value): &(&String, &Value)| key.starts_with(APPARMOR) && *value == "unconfined";
@@ -101,11 +101,13 @@ fn security(context: Option<&Value>, path: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What Pod Security's profile "baseline" takes, as of v1.36:
-/// <https://kubernetes.io/docs/concepts/security/pod-security-standards/#baseline>.
+/// What the node calls in a container.
 const HANDLERS: [&str; 5] =
     ["/livenessProbe", "/readinessProbe", "/startupProbe", "/lifecycle/postStart", "/lifecycle/preStop"];
+/// Begins annotations that set a container's AppArmor profile, as before there was a field for it.
 const APPARMOR: &str = "container.apparmor.security.beta.kubernetes.io/";
+/// What Pod Security's profile "baseline" takes, as of v1.36:
+/// <https://kubernetes.io/docs/concepts/security/pod-security-standards/#baseline>.
 const SELINUX_TYPES: [&str; 5] = ["", "container_t", "container_init_t", "container_kvm_t", "container_engine_t"];
 const SYSCTLS: [&str; 12] = [
     "kernel.shm_rmid_forced",
