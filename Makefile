@@ -7,32 +7,33 @@ DENY_VERSION = 0.20.2
 # Another version of Kubernetes than usual, e.g. make test-cluster KUBERNETES=1.33: see tests/controlplane/kubernetes-*
 export ATOMIX_KUBERNETES = $(KUBERNETES)
 
-.PHONY: help demo up down image dist test test-cluster test-nodes bench toolchain
+.PHONY: help demo up down image dist test test-cluster test-nodes bench harness toolchain
 
 help: ## Say what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
-demo: toolchain ## Bring a cluster up on this machine and walk through an example (the first time builds for about 20 minutes)
+demo: harness ## Bring a cluster up on this machine and walk through an example (the first time builds for 25 to 40 minutes)
 	$(CLUSTER) demo
 
-up: toolchain ## Bring a cluster with the controller up on this machine, in the background; NODES=3 with so many real nodes (root, Linux)
+up: harness ## Bring a cluster with the controller up on this machine, in the background; NODES=3 with so many real nodes (root, Linux)
 	$(CLUSTER) up
 
-down: toolchain ## Take the cluster down
+down: harness ## Take the cluster down
 	$(CLUSTER) down
 
-image: toolchain ## Build the controller's image into dist/, without a container engine
+image: harness ## Build the controller's image into dist/, without a container engine
 	$(CLUSTER) image
 
-dist: toolchain ## Build everything that a user applies into dist/: manifests, plugins, examples, chart, the controller's image, checksums
+dist: harness ## Build everything that a user applies into dist/: manifests, plugins, examples, chart, the controller's image, checksums
 	$(CLUSTER) dist
 
 test: toolchain $(DENY) ## Prove everything: style, lints, documentation, licences, unit tests, cluster tests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy --package atomix-tests --test nodes -- -D warnings
+	cargo clippy --package atomix-tests --test nodes --bench nodes -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	$(DENY) check bans licenses sources
+	@$(MAKE) --no-print-directory harness
 	$(CLUSTER) build
 	$(CLUSTER) clients
 	$(CLUSTER) manifests
@@ -40,24 +41,28 @@ test: toolchain $(DENY) ## Prove everything: style, lints, documentation, licenc
 	@if $(CLUSTER) nodes; then $(MAKE) test-nodes; \
 	else echo "NOT RUN here: the tests on real nodes, for the reason above (make test-nodes)"; fi
 
-test-cluster: toolchain ## Prove it on a control plane alone; KUBERNETES=1.33 with another version, of those in tests/controlplane
+test-cluster: harness ## Prove it on a control plane alone; KUBERNETES=1.33 with another version, of those in tests/controlplane
 	$(CLUSTER) build
 	$(CLUSTER) clients
 	$(CLUSTER) manifests
 	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 cargo test --package atomix-tests --test cluster
 
-test-nodes: toolchain ## Prove it on real nodes with real storage (root, Linux)
+test-nodes: harness ## Prove it on real nodes with real storage (root, Linux)
 	$(CLUSTER) nodes
 	$(CLUSTER) build
 	$(CLUSTER) manifests
-	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 cargo test --package atomix-tests --test nodes -- --test-threads=1
+	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 cargo test --package atomix-tests --test nodes -- --test-threads=2
 
-bench: toolchain ## Measure; tables go to target/bench/
+bench: harness ## Measure; tables go to target/bench/
 	$(CLUSTER) build
 	$(CLUSTER) manifests
 	ATOMIX_PREBUILT=1 cargo bench --package atomix-tests --bench plan --bench cluster --bench grpc
 	@if $(CLUSTER) nodes; then ATOMIX_PREBUILT=1 cargo bench --package atomix-tests --bench nodes; \
 	else echo "NOT RUN here: what is measured on real nodes, for the reason above"; fi
+
+# What CLUSTER runs, here with cargo's own progress: the first time it takes minutes.
+harness: toolchain
+	@cargo build --package atomix-tests --bin atomix-cluster
 
 # Rust of the version in rust-toolchain.toml with what it lists there, also where rustup is told not to install by itself.
 toolchain:

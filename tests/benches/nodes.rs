@@ -27,7 +27,8 @@ fn main() -> Result<()> {
 }
 
 async fn measure() -> Result<()> {
-    let world = world_on_nodes().await;
+    let nodes = world_on_nodes().await;
+    let world = nodes.world;
     let memory_before = resident_mib(world).await?;
     let (mut ours, mut plain) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {

@@ -61,7 +61,7 @@ async fn databases_do_not_notice_what_happens_to_the_controller() {
     let deployed = &world.controller;
     let kubectl = deployed.kubectl();
     kubectl.run(["cordon", "node3"]).await.unwrap(); // so that no storage runs there
-    let etcd = Running::start_as(etcd(), "controller", ONE_PARTITION).await;
+    let etcd = Running::start_as(&world, etcd(), "controller", ONE_PARTITION).await;
     etcd.write(1, "first", "of partition 1").await;
     kubectl.run(["uncordon", "node3"]).await.unwrap();
     let before = pods(&etcd).await;

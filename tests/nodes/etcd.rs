@@ -1,6 +1,11 @@
-//! etcd: three clusters of three, as the example says.
+//! etcd: three clusters of three, as the example says; and one that trusts nobody without a certificate.
 
 use std::time::Duration;
+
+use harness::paths;
+use harness::pki::{Authority, base64};
+use harness::world::world_on_nodes;
+use serde_json::json;
 
 use super::storage::{Running, Storage};
 
@@ -10,20 +15,22 @@ pub fn etcd() -> Storage {
         name: "etcd",
         port: 2379,
         write: |at, key, value| {
-            let (key, value) = (harness::pki::base64(key.as_bytes()), harness::pki::base64(value.as_bytes()));
+            let (key, value) = (base64(key.as_bytes()), base64(value.as_bytes()));
             ["post".into(), format!("http://{at}/v3/kv/put"), format!(r#"{{"key":"{key}","value":"{value}"}}"#)].into()
         },
         read: |at, key| {
-            let key = harness::pki::base64(key.as_bytes());
+            let key = base64(key.as_bytes());
             ["post".into(), format!("http://{at}/v3/kv/range"), format!(r#"{{"key":"{key}"}}"#)].into()
         },
-        shown: |value| harness::pki::base64(value.as_bytes()),
+        shown: |value| base64(value.as_bytes()),
+        secret: None,
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn etcd_keeps_what_was_written_whatever_happens_to_it() {
-    let etcd = Running::start(etcd()).await;
+    let nodes = world_on_nodes().await;
+    let etcd = Running::start(&nodes, etcd()).await;
     etcd.all_write(3).await;
     etcd.all_read(3).await;
     for partition in 1..=3 {
@@ -114,4 +121,91 @@ async fn etcd_keeps_what_was_written_whatever_happens_to_it() {
     assert_eq!(kept.len(), 12);
     assert!(claims.iter().all(|claim| kept.contains(claim)));
     etcd.silent().await;
+}
+
+/// Where certificates are for: names as the plugin's page has them.
+const SECURED: &str = "etcd-secured";
+
+/// The same over TLS, by names that certificates are for.
+fn etcd_over_tls() -> Storage {
+    fn url(at: &str, path: &str) -> String {
+        format!("https://{}/v3/kv/{path}", at.replace(':', &format!(".{SECURED}.svc.cluster.local:")))
+    }
+    Storage {
+        name: "secured",
+        write: |at, key, value| {
+            let (key, value) = (base64(key.as_bytes()), base64(value.as_bytes()));
+            ["post".into(), url(at, "put"), format!(r#"{{"key":"{key}","value":"{value}"}}"#)].into()
+        },
+        read: |at, key| ["post".into(), url(at, "range"), format!(r#"{{"key":"{}"}}"#, base64(key.as_bytes()))].into(),
+        secret: Some("program"),
+        ..etcd()
+    }
+}
+
+fn secret(name: &str, authority: &Authority, (certificate, key): (String, String)) -> String {
+    let data = json!({"ca.crt": authority.pem(), "tls.crt": certificate, "tls.key": key});
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data}).to_string()
+}
+
+const CLASS: &str = r"
+apiVersion: storage.cloud.atomix.io/v1beta1
+kind: EtcdStorageClass
+metadata: {name: secured}
+spec:
+  clientTls: {secretName: members, clientCertAuth: true}
+  peerTls: {secretName: peers}
+  volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 64Mi}}}}
+---
+apiVersion: cloud.atomix.io/v1beta3
+kind: Database
+metadata: {name: secured}
+spec:
+  partitions: 1
+  storageClass: {kind: EtcdStorageClass, name: secured}
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn etcd_with_certificates_answers_those_who_have_one_and_nobody_else() {
+    let authorities = paths::state().join("tests/etcd-secured");
+    let (clients, peers) =
+        (Authority::new(&authorities.join("clients")).unwrap(), Authority::new(&authorities.join("peers")).unwrap());
+    let names = ["secured-1.etcd-secured.svc.cluster.local", "*.secured-1-hs.etcd-secured.svc.cluster.local"];
+    let secrets = [
+        secret("members", &clients, clients.members(&names).unwrap()),
+        secret("peers", &peers, peers.members(&names).unwrap()),
+        secret("program", &clients, clients.members(&[]).unwrap()),
+    ];
+    let manifest = format!("{}\n---{CLASS}", secrets.join("\n---\n"));
+    let nodes = world_on_nodes().await;
+    let etcd = Running::start_as(&nodes, etcd_over_tls(), SECURED, &manifest).await;
+    etcd.all_write(1).await;
+    for at in ["secured-1", "secured-1-0.secured-1-hs", "secured-1-1.secured-1-hs", "secured-1-2.secured-1-hs"] {
+        etcd.reads(at, "first", "of partition 1").await;
+    }
+
+    // Members prove who they are to clients and to each other: neither port answers in plain text, nor who has no certificate, nor
+    // who has one of somebody else.
+    for plain in ["http://secured-1:2379/version", "http://secured-1-0.secured-1-hs:2380/version"] {
+        let answer = etcd.client(&["get".to_owned(), plain.to_owned()]).await;
+        assert!(answer.is_err(), "{plain}: {answer:?}");
+    }
+    let etcdctl = |with: &[&'static str]| {
+        let ask = ["exec", "secured-1-0", "--", "etcdctl", "--command-timeout=5s", "--dial-timeout=5s", "get", "first"];
+        let to = "--endpoints=https://secured-1.etcd-secured.svc.cluster.local:2379";
+        ask.into_iter().chain([to, "--cacert=/etc/etcd/client-tls/ca.crt"]).chain(with.iter().copied()).collect::<Vec<_>>()
+    };
+    let own = etcdctl(&["--cert=/etc/etcd/client-tls/tls.crt", "--key=/etc/etcd/client-tls/tls.key"]);
+    assert!(etcd.kubectl(&own).await.unwrap().contains("of partition 1"));
+    let foreign = etcdctl(&["--cert=/etc/etcd/peer-tls/tls.crt", "--key=/etc/etcd/peer-tls/tls.key"]);
+    for refused in [etcdctl(&[]), foreign] {
+        let answer = etcd.kubectl(&refused).await;
+        assert!(answer.is_err(), "{refused:?}: {answer:?}");
+    }
+
+    // A member that is killed is known again.
+    etcd.kill_process("secured-1-0").await;
+    etcd.ready().await;
+    etcd.reads("secured-1-0.secured-1-hs", "first", "of partition 1").await;
+    etcd.kubectl(&["delete", "database/secured"]).await.unwrap();
 }

@@ -12,10 +12,10 @@ use harness::controller::USER;
 use harness::deployed::Deployed;
 use harness::eventually::{Eventually, eventually};
 use harness::images::CLIENT;
-use harness::world::{Namespace, World, world_on_nodes};
+use harness::world::{Namespace, OnNodes, World};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::{WatchStreamExt, watcher};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How long storage may take to come up or back on a busy machine: a lost node shows after 8 s, its pods leave after 5 more.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -32,6 +32,8 @@ pub struct Storage {
     pub read: fn(&str, &str) -> Vec<String>,
     /// How a value shows in what that command prints.
     pub shown: fn(&str) -> String,
+    /// The Secret that says who the client is, if servers ask.
+    pub secret: Option<&'static str>,
 }
 
 /// A Database of that kind in a namespace of its own, and a pod with a client beside it.
@@ -52,15 +54,15 @@ impl Drop for Running {
 
 impl Running {
     /// Creates the example as printed, in a namespace of that name, and returns when it is Ready.
-    pub async fn start(storage: Storage) -> Running {
+    pub async fn start(on: &OnNodes, storage: Storage) -> Running {
         let example = std::fs::read_to_string(harness::dist::example(storage.name)).unwrap();
         let namespace = storage.name;
-        Running::start_as(storage, namespace, &example).await
+        Running::start_as(on, storage, namespace, &example).await
     }
 
     /// The same with another manifest, in another namespace.
-    pub async fn start_as(storage: Storage, namespace: &str, manifest: &str) -> Running {
-        let ns = world_on_nodes().await.namespace(namespace).await;
+    pub async fn start_as(on: &OnNodes, storage: Storage, namespace: &str, manifest: &str) -> Running {
+        let ns = on.world.namespace(namespace).await;
         let told = Arc::new(Mutex::new(Vec::new()));
         let databases = ns.api("cloud.atomix.io", "v1beta3", "Database", "databases");
         let heard = told.clone();
@@ -119,6 +121,11 @@ impl Running {
         self.client(&(self.storage.write)(&self.address(partition), key, value)).await
     }
 
+    /// Reads a value from a Service, at once.
+    pub async fn try_read(&self, at: &str, key: &str) -> anyhow::Result<String> {
+        self.client(&(self.storage.read)(&format!("{at}:{}", self.storage.port), key)).await
+    }
+
     /// Reads a value from a partition's Service, or from a member by its name, until it is the one.
     pub async fn reads(&self, at: &str, key: &str, value: &str) {
         let words = (self.storage.read)(&format!("{at}:{}", self.storage.port), key);
@@ -159,8 +166,15 @@ impl Running {
 
     /// Starts the pod with the client, on this node.
     async fn start_client(&self, node: usize) {
-        let (image, place) = (format!("--image={CLIENT}"), format!(r#"--overrides={{"spec":{{"nodeName":"node{node}"}}}}"#));
-        self.ns.kubectl(["run", "app", "--restart=Never", &image, &place, "--", "wait"]).await;
+        let mut pod = json!({"spec": {"nodeName": format!("node{node}")}});
+        if let Some(secret) = self.storage.secret {
+            let mount = json!({"name": "secret", "mountPath": "/run/secrets/client"});
+            pod["spec"]["containers"] = json!([{"name": "app", "volumeMounts": [mount]}]);
+            pod["spec"]["volumes"] = json!([{"name": "secret", "secret": {"secretName": secret}}]);
+        }
+        let (image, overrides) = (format!("--image={CLIENT}"), format!("--overrides={pod}"));
+        let merged = "--override-type=strategic";
+        self.ns.kubectl(["run", "app", "--restart=Never", &image, &overrides, merged, "--", "wait"]).await;
         self.ns.wait("pod/app", "Ready").await;
     }
 

@@ -1,4 +1,5 @@
-//! Valkey of Debian 13: a primary and a replica a partition, as the example says; and the servers behind the old Redis class.
+//! Valkey of Debian 13: a primary and a replica a partition, as the example says; the servers behind the old Redis class; and what a class
+//! may ask for of either.
 
 use harness::deployed::Deployed;
 use harness::eventually::Eventually;
@@ -14,12 +15,14 @@ fn valkey(name: &'static str) -> Storage {
         write: |at, key, value| ["resp", at, "SET", key, value].map(str::to_owned).to_vec(),
         read: |at, key| ["resp", at, "GET", key].map(str::to_owned).to_vec(),
         shown: str::to_owned,
+        secret: None,
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn valkey_keeps_what_was_written_whatever_happens_to_it() {
-    let valkey = Running::start(valkey("valkey")).await;
+    let nodes = world_on_nodes().await;
+    let valkey = Running::start(&nodes, valkey("valkey")).await;
     valkey.all_write(2).await;
     valkey.all_read(2).await;
     for partition in 1..=2 {
@@ -121,6 +124,97 @@ async fn the_servers_behind_the_old_redis_class_run_and_copy_the_first() {
     })
     .await;
     ns.kubectl(["delete", "database/redis"]).await;
+}
+
+/// All that a class may say of its pods, and a password. Nodes that pass are 1 and 2 by the affinity, 2 and 3 by the selector; only who
+/// bears their taint runs on 2.
+const SECURED: &str = r"
+apiVersion: v1
+kind: Secret
+metadata: {name: secured}
+stringData: {password: 'of $two words'}
+---
+apiVersion: storage.cloud.atomix.io/v1beta1
+kind: ValkeyStorageClass
+metadata: {name: secured}
+spec:
+  server: SERVER
+  replicas: 1
+  password: {secretName: secured}
+  imagePullSecrets: [{name: registry}]
+  nodeSelector: {atomix.test/storage: here}
+  tolerations: [{key: atomix.test/storage, operator: Exists}]
+  affinity:
+    nodeAffinity:
+      requiredDuringSchedulingIgnoredDuringExecution:
+        nodeSelectorTerms: [{matchExpressions: [{key: kubernetes.io/hostname, operator: NotIn, values: [node3]}]}]
+  securityContext: {runAsUser: 1001, runAsGroup: 1001, fsGroup: 1001}
+  priorityClassName: storage
+  env: [{name: GREETING, value: hello}]
+  resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {memory: 64Mi}}
+  storageClassName: other
+  volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 64Mi}}}}
+---
+apiVersion: cloud.atomix.io/v1beta3
+kind: Database
+metadata: {name: secured}
+spec:
+  partitions: 1
+  storageClass: {kind: ValkeyStorageClass, name: secured}
+";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_ask_for_their_password_and_pods_are_as_the_class_says() {
+    let nodes = world_on_nodes().await;
+    let kubectl = nodes.kubectl();
+    let (label, taint) = ("atomix.test/storage=here", "atomix.test/storage=only:NoSchedule");
+    kubectl.run(["label", "node", "node2", "node3", label]).await.unwrap();
+    kubectl.run(["taint", "node", "node2", "node3", taint]).await.unwrap();
+    kubectl.run(["create", "priorityclass", "storage", "--value=1000"]).await.unwrap();
+    let other = format!(
+        "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {{name: other}}\nprovisioner: {}\nreclaimPolicy: Retain\n",
+        harness::volumes::PROVISIONER
+    );
+    kubectl.run_with(["create", "-f", "-"], &other).await.unwrap();
+    for server in ["valkey", "redis"] {
+        let secured = Storage { secret: Some("secured"), ..valkey("secured") };
+        let manifest = SECURED.replace("SERVER", server);
+        let servers = Running::start_as(&nodes, secured, &format!("secured-{server}"), &manifest).await;
+        servers.all_write(1).await;
+        for at in ["secured-1", "secured-1-0.secured-1-hs", "secured-1-r"] {
+            servers.reads(at, "first", "of partition 1").await;
+        }
+        let cli = format!("{server}-cli");
+        for host in ["secured-1", "secured-1-r"] {
+            let ask = ["exec", "secured-1-0", "--", "env", "--unset=REDISCLI_AUTH", &cli, "-h", host, "get", "first"];
+            let refused = servers.kubectl(&ask).await.unwrap();
+            assert!(refused.contains("NOAUTH"), "{server}: {host}: {refused}");
+        }
+        for (program, printed) in [("id -u", "1001"), ("id -g", "1001"), ("printenv GREETING", "hello")] {
+            let command = ["exec", "secured-1-0", "--"].into_iter().chain(program.split(' '));
+            assert_eq!(servers.ns.kubectl(command).await.trim(), printed, "{server}: {program}");
+        }
+        let pods = servers.ns.get("pods").await;
+        let pods: Vec<_> = pods.iter().filter(|pod| pod["metadata"]["name"] != "app").map(|pod| &pod["spec"]).collect();
+        assert_eq!(pods.len(), 2);
+        for pod in pods {
+            assert_eq!(pod["nodeName"], "node2");
+            assert_eq!(pod["priority"], 1000);
+            assert_eq!(pod["imagePullSecrets"][0]["name"], "registry");
+            assert_eq!(pod["containers"][0]["resources"]["limits"]["memory"], "64Mi");
+        }
+        for claim in servers.ns.get("persistentvolumeclaims").await {
+            assert_eq!(claim["spec"]["storageClassName"], "other");
+        }
+
+        servers.kill_process("secured-1-0").await;
+        servers.ready().await;
+        servers.all_read(1).await;
+        servers.kubectl(&["delete", "database/secured"]).await.unwrap();
+        servers.ns.wait_gone("statefulset/secured-1").await;
+    }
+    kubectl.run(["taint", "node", "node2", "node3", "atomix.test/storage-"]).await.unwrap();
+    kubectl.run(["label", "node", "node2", "node3", "atomix.test/storage-"]).await.unwrap();
 }
 
 async fn ask(ns: &Namespace<'_, Deployed>, host: &str, words: &[&str]) -> anyhow::Result<String> {

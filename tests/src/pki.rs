@@ -64,6 +64,15 @@ impl Authority {
         Ok(Credential::Certificate { user: user.to_owned(), certificate, key })
     }
 
+    /// A certificate and key, PEM, for servers of these names that are also each other's clients, as members of a cluster are.
+    pub fn members(&self, alt_names: &[&str]) -> Result<(String, String)> {
+        let alt_names: Vec<String> = alt_names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(alt_names)?;
+        params.distinguished_name.push(DnType::CommonName, "members");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params)
+    }
+
     /// Writes NAME.key, a key to sign service-account tokens with, and NAME.pub, its public half.
     pub fn signing_key(&self, name: &str) -> Result<()> {
         let key = KeyPair::generate()?;

@@ -1,7 +1,7 @@
 //! Volumes of real nodes: one folder that every node sees, so that a pod finds its data on whichever node it comes up. Knows no
 //! namespaces.
 //!
-//! A claim of the default class gets a `local` volume at once, with a folder of its own and no tie to one node. Such a volume is
+//! A claim of the default class, or of another of the same provisioner, gets a `local` volume at once, with a folder of its own and no tie to one node. Such a volume is
 //! given to the pod's `fsGroup` by the kubelet, as volumes of real storage are. A volume that was claimed once is kept.
 
 use std::fs;
@@ -21,7 +21,10 @@ use serde_json::json;
 /// Where nodes see the folder.
 pub const AT: &str = "/run/volumes";
 const CLASS: &str = "shared";
-const PROVISIONER: &str = "atomix.test/shared";
+/// Whose classes the volumes are of.
+pub const PROVISIONER: &str = "atomix.test/shared";
+/// Where Kubernetes says, on a claim, whose turn it is to make its volume.
+const WHOSE: &str = "volume.kubernetes.io/storage-provisioner";
 
 /// Creates the default storage class.
 pub async fn create_class(client: kube::Client) -> Result<()> {
@@ -47,7 +50,7 @@ pub async fn provision(client: kube::Client, folder: PathBuf) -> Result<()> {
     while let Some(change) = changes.next().await {
         let Ok(claim) = change else { continue }; // it is watched again after a pause
         let spec = claim.spec.as_ref();
-        let ours = spec.and_then(|spec| spec.storage_class_name.as_deref()) == Some(CLASS);
+        let ours = claim.annotations().get(WHOSE).is_some_and(|provisioner| provisioner == PROVISIONER);
         if ours && spec.is_some_and(|spec| spec.volume_name.is_none()) {
             let volume = volume(&claim, &folder)?;
             while !there(volumes.create(&PostParams::default(), &volume).await) {
@@ -87,7 +90,7 @@ fn volume(claim: &PersistentVolumeClaim, folder: &Path) -> Result<PersistentVolu
             "capacity": wanted,
             "accessModes": spec.access_modes,
             "persistentVolumeReclaimPolicy": "Retain",
-            "storageClassName": CLASS,
+            "storageClassName": spec.storage_class_name,
             "claimRef": {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": namespace, "name": name, "uid": uid},
             "local": {"path": format!("{AT}/{id}")},
             // Every node has the folder.

@@ -13,8 +13,9 @@
 
 use std::fmt::Display;
 use std::future::Future;
-use std::path::Path;
-use std::sync::{Arc, LazyLock};
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -109,27 +110,58 @@ pub async fn private_plane(name: &str) -> Arc<ControlPlane> {
     }
 }
 
-/// The world of the tests on real nodes: three of them, the controller as its Deployment, the plugins of real storage. Started
-/// once, by the first who asks.
-pub async fn world_on_nodes() -> &'static World<Deployed> {
-    static SHARED: OnceCell<Result<World<Deployed>, String>> = OnceCell::const_new();
-    let start = || async {
-        let started = RUNTIME.spawn(start_on_nodes());
-        started.await.map_err(|error| error.to_string())?.map_err(|error| format!("{error:#}"))
+/// A world on real nodes, for one test at a time: three nodes, the controller as its Deployment, the plugins of real storage. Goes
+/// back when it is dropped.
+#[derive(Debug)]
+pub struct OnNodes {
+    /// The world itself, which outlives the test.
+    pub world: &'static World<Deployed>,
+}
+
+// Those that no test has now, and how many there are in all.
+static ON_NODES: Mutex<(Vec<&World<Deployed>>, usize)> = Mutex::new((Vec::new(), 0));
+
+/// A world that no other test has, started if there is none: there are as many as tests run at once.
+pub async fn world_on_nodes() -> OnNodes {
+    let (idle, number) = {
+        let mut worlds = ON_NODES.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = worlds.0.pop();
+        worlds.1 += usize::from(idle.is_none());
+        (idle, worlds.1)
     };
-    match SHARED.get_or_init(start).await {
-        Ok(world) => world,
+    if let Some(world) = idle {
+        return OnNodes { world };
+    }
+    match RUNTIME.spawn(start_on_nodes(number)).await {
+        Ok(Ok(world)) => OnNodes { world: Box::leak(Box::new(world)) },
+        Ok(Err(error)) => panic!("the world on real nodes did not start: {error:#}"),
         Err(error) => panic!("the world on real nodes did not start: {error}"),
     }
 }
 
-async fn start_on_nodes() -> Result<World<Deployed>> {
-    let images = tokio::task::spawn_blocking(|| {
+impl Drop for OnNodes {
+    fn drop(&mut self) {
+        ON_NODES.lock().unwrap_or_else(PoisonError::into_inner).0.push(self.world);
+    }
+}
+
+impl Deref for OnNodes {
+    type Target = World<Deployed>;
+
+    fn deref(&self) -> &World<Deployed> {
+        self.world
+    }
+}
+
+async fn start_on_nodes(number: usize) -> Result<World<Deployed>> {
+    static IMAGES: OnceCell<Vec<PathBuf>> = OnceCell::const_new(); // a world reads them while the next one starts
+    let make = || {
         dist::build_unless_prebuilt()?;
         deployed::images()
-    });
-    let images = images.await.context("making images")??;
-    let plane = Arc::new(ControlPlane::start(StartOptions::real(dir("nodes"), 3, images)).await?);
+    };
+    let made = || async { tokio::task::spawn_blocking(make).await.context("making images")? };
+    let images = IMAGES.get_or_try_init(made).await?.clone();
+    let plane = Arc::new(ControlPlane::start(StartOptions::real(dir(&format!("nodes-{number}")), 3, images)).await?);
     let provisioner = plane.clone();
     tokio::spawn(async move { provisioner.provision_volumes().await });
     let controller = Deployed::install(plane.clone()).await?;

@@ -10,11 +10,15 @@
 //	client resp HOST:PORT WORD...        one command of the protocol that Redis and Valkey speak
 //
 // It ends with 1, and the reason on standard error, when an answer does not come within ten seconds or is an error.
+//
+// A Secret in /run/secrets/client says how: ca.crt signs the servers, tls.crt and tls.key are who it is itself, password is sent first.
 package main
 
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +26,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sort"
 	"strconv"
 	"strings"
@@ -29,7 +34,10 @@ import (
 	"time"
 )
 
-const limit = 10 * time.Second
+const (
+	limit = 10 * time.Second
+	given = "/run/secrets/client"
+)
 
 func main() {
 	if err := run(os.Args[1:]); err != nil {
@@ -84,7 +92,12 @@ func ask(ctx context.Context, method, url string, body io.Reader) error {
 	if err != nil {
 		return err
 	}
-	answer, err := http.DefaultClient.Do(request)
+	secure, err := identity()
+	if err != nil {
+		return err
+	}
+	client := http.Client{Transport: &http.Transport{TLSClientConfig: secure}}
+	answer, err := client.Do(request)
 	if err != nil {
 		return err
 	}
@@ -97,8 +110,24 @@ func ask(ctx context.Context, method, url string, body io.Reader) error {
 	return err
 }
 
-// resp sends one command as an array of strings and prints the one answer, a list one item a line. The password, if PASSWORD is
-// set, goes first.
+// identity is what the Secret says of servers and of the client, as far as it does.
+func identity() (*tls.Config, error) {
+	config := &tls.Config{}
+	if authority, err := os.ReadFile(filepath.Join(given, "ca.crt")); err == nil {
+		config.RootCAs = x509.NewCertPool()
+		config.RootCAs.AppendCertsFromPEM(authority)
+	}
+	certificate := filepath.Join(given, "tls.crt")
+	if _, err := os.Stat(certificate); err != nil {
+		return config, nil
+	}
+	pair, err := tls.LoadX509KeyPair(certificate, filepath.Join(given, "tls.key"))
+	config.Certificates = []tls.Certificate{pair}
+	return config, err
+}
+
+// resp sends one command as an array of strings and prints the one answer, a list one item a line. The password, if one is given,
+// goes first.
 func resp(ctx context.Context, address string, command []string) error {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 	if err != nil {
@@ -109,8 +138,8 @@ func resp(ctx context.Context, address string, command []string) error {
 		conn.SetDeadline(deadline)
 	}
 	answers := bufio.NewReader(conn)
-	if password := os.Getenv("PASSWORD"); password != "" {
-		send(conn, []string{"AUTH", password})
+	if password, err := os.ReadFile(filepath.Join(given, "password")); err == nil {
+		send(conn, []string{"AUTH", string(password)})
 		if _, err := read(answers); err != nil {
 			return err
 		}
