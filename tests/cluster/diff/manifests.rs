@@ -30,7 +30,10 @@ pub fn stateful_set() -> Any {
             "persistentVolumeClaimRetentionPolicy",
             one([json!({"whenDeleted": "Delete"}), json!({"whenDeleted": "Retain", "whenScaled": "Delete"})]),
         ),
-        ("volumeClaimTemplates", one([json!([]), json!([claim("1Gi")]), json!([claim("1024Mi")])])),
+        (
+            "volumeClaimTemplates",
+            one([json!([]), json!([claim("1Gi")]), json!([claim("1024Mi")]), json!([of_class("fast")])]),
+        ),
     ]);
     (spec, template(), metadata())
         .prop_map(|(spec, template, metadata)| workload("StatefulSet", spec, template, metadata))
@@ -142,6 +145,12 @@ fn claim(size: &str) -> Value {
     json!({"metadata": {"name": "data"}, "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}})
 }
 
+fn of_class(name: &str) -> Value {
+    let mut claim = claim("1Gi");
+    claim["spec"]["storageClassName"] = name.into();
+    claim
+}
+
 fn metadata() -> Any {
     object(vec![
         ("labels", one([json!({}), json!({"app": "a"}), json!({"app": "a", "app.kubernetes.io/name": "x", "ports": ""})])),
@@ -188,7 +197,7 @@ fn template() -> Any {
             ]),
         ),
         ("serviceAccountName", one([json!("")])),
-        ("priorityClassName", one([json!("")])),
+        ("priorityClassName", one([json!(""), json!("storage")])),
         ("restartPolicy", one([json!("Always")])),
         ("hostname", one([json!(""), json!("h")])),
     ]);
