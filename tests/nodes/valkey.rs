@@ -72,20 +72,14 @@ async fn valkey_keeps_what_was_written_whatever_happens_to_it() {
     valkey.all_read(2).await;
     let edit = r#"{"spec":{"image":"valkey/valkey:8.1-again"}}"#;
     valkey.kubectl(&["patch", "valkeystorageclass/valkey", "--type=merge", "--patch", edit]).await.unwrap();
-    // Replicas restart before their primary, so that one of both answers reads all along.
-    let images = ["get", "pods", "-l", "app=atomix", "-o", "jsonpath={.items[*].spec.containers[0].image}"];
-    for round in 0.. {
-        for partition in 1..=2 {
-            let primary = valkey.try_read(&format!("valkey-{partition}"), "first").await;
-            let replica = valkey.try_read(&format!("valkey-{partition}-r"), "first").await;
-            assert!(primary.is_ok() || replica.is_ok(), "round {round}: {primary:?}, {replica:?}");
-        }
-        let rolled = valkey.kubectl(&images).await.unwrap();
-        if rolled.split_whitespace().filter(|image| image.ends_with("-again")).count() == 4 {
-            break;
-        }
-        assert!(round < 1000, "the new image does not reach all servers: {rolled}");
-    }
+    valkey
+        .ns
+        .until("pods", "all servers run the new image", |pods| {
+            let servers = pods.iter().filter(|pod| pod["metadata"]["name"] != "app");
+            servers.clone().count() == 4
+                && servers.clone().all(|pod| pod["spec"]["containers"][0]["image"] == "valkey/valkey:8.1-again")
+        })
+        .await;
     valkey.ready().await;
     valkey.all_read(2).await;
     valkey.kubectl(&["scale", "database/valkey", "--replicas=1"]).await.unwrap();

@@ -1,8 +1,9 @@
 //! Volumes of real nodes: one folder that every node sees, so that a pod finds its data on whichever node it comes up. Knows no
 //! namespaces.
 //!
-//! A claim of the default class, or of another of the same provisioner, gets a `local` volume at once, with a folder of its own and no tie to one node. Such a volume is
-//! given to the pod's `fsGroup` by the kubelet, as volumes of real storage are. A volume that was claimed once is kept.
+//! A claim of the default class, or of another of the same provisioner, gets a `local` volume at once, with a folder of its own and no
+//! tie to one node. Such a volume is given to the pod's `fsGroup` by the kubelet, as volumes of real storage are. A volume that was
+//! claimed once is kept.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

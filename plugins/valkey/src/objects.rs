@@ -64,14 +64,9 @@ pub fn config(primary: &Servers, replicas: &Servers) -> Value {
     }))
 }
 
-/// The primary; one that is held runs on as it is, whatever its template says.
-pub fn primary(primary: &Servers, is_held: bool) -> Value {
-    let pod = pod(primary, &primary.name, "primary.conf", is_primary_ready);
-    let mut server = primary.set_at_once(1, &directives(primary, None), pod);
-    if is_held && let Some(spec) = server.get_mut("spec") {
-        set(spec, "updateStrategy", json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}));
-    }
-    server
+/// The primary.
+pub fn primary(primary: &Servers) -> Value {
+    primary.set_at_once(1, &directives(primary, None), pod(primary, &primary.name, "primary.conf", is_primary_ready))
 }
 
 /// The replicas.

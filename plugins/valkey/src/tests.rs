@@ -55,40 +55,6 @@ fn the_primary_decides() {
     }
 }
 
-/// A StatefulSet whose pods run revision `current` and should run `update`; `behind` before its controller has come to the change.
-fn set(name: &str, current: &str, update: &str, behind: bool) -> wire::ObservedObject {
-    let fields = [
-        ("/metadata/generation", json!(2)),
-        ("/status/observedGeneration", json!(if behind { 1 } else { 2 })),
-        ("/status/currentRevision", json!(current)),
-        ("/status/updateRevision", json!(update)),
-    ];
-    let fields = fields.map(|(at, value)| wire::ObservedField { pointer: at.into(), value: value.to_string() }).into();
-    wire::ObservedObject { group: "apps".into(), kind: "StatefulSet".into(), name: name.into(), terminating: false, fields }
-}
-
-#[test]
-fn a_primary_restarts_after_its_replicas_or_when_it_is_down_anyway() {
-    let is_held = |replicas: u32, pods: &[&str], sets: [wire::ObservedObject; 2]| {
-        let pods = pods.iter().map(|pod| ready(&format!("kv-1-{pod}")));
-        let plan = planned(1, &volume("1Gi", replicas), pods.chain(sets).collect());
-        plan.object("primary-1")["spec"].get("updateStrategy").is_some()
-    };
-    let runs = |name: &str| set(name, "a", "a", false);
-    let waits = |name: &str| set(name, "a", "b", false);
-    let behind = |name: &str| set(name, "a", "a", true);
-    let (all, no_primary, no_replica) = (["0", "r-0"], ["r-0"], ["0"]);
-    assert!(is_held(1, &all, [runs("kv-1"), runs("kv-1-r")]), "nothing is to be restarted");
-    assert!(is_held(1, &all, [waits("kv-1"), waits("kv-1-r")]), "replicas run the old");
-    assert!(is_held(1, &all, [waits("kv-1"), behind("kv-1-r")]), "replicas are yet to begin");
-    assert!(is_held(1, &no_replica, [waits("kv-1"), runs("kv-1-r")]), "a replica is on its way");
-    assert!(!is_held(1, &all, [waits("kv-1"), runs("kv-1-r")]), "replicas are done");
-    assert!(!is_held(1, &no_primary, [waits("kv-1"), waits("kv-1-r")]), "there is nothing to lose, and replicas need it");
-    assert!(is_held(1, &no_primary, [behind("kv-1"), runs("kv-1-r")]), "whether it changes shows only then");
-    assert!(!is_held(0, &["0"], [waits("kv-1"), waits("kv-1-r")]), "there is nobody to wait for");
-    assert!(planned(1, &volume("1Gi", 1), Vec::new()).object("primary-1")["spec"].get("updateStrategy").is_some());
-}
-
 #[test]
 fn volumes_stay_whatever_the_class_says_since() {
     let first = planned(2, &volume("1Gi", 1), Vec::new());
