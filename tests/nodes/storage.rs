@@ -121,6 +121,11 @@ impl Running {
         self.client(&(self.storage.write)(&self.address(partition), key, value)).await
     }
 
+    /// Reads a value from a Service, at once.
+    pub async fn try_read(&self, at: &str, key: &str) -> anyhow::Result<String> {
+        self.client(&(self.storage.read)(&format!("{at}:{}", self.storage.port), key)).await
+    }
+
     /// Reads a value from a partition's Service, or from a member by its name, until it is the one.
     pub async fn reads(&self, at: &str, key: &str, value: &str) {
         let words = (self.storage.read)(&format!("{at}:{}", self.storage.port), key);

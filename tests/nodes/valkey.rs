@@ -72,14 +72,20 @@ async fn valkey_keeps_what_was_written_whatever_happens_to_it() {
     valkey.all_read(2).await;
     let edit = r#"{"spec":{"image":"valkey/valkey:8.1-again"}}"#;
     valkey.kubectl(&["patch", "valkeystorageclass/valkey", "--type=merge", "--patch", edit]).await.unwrap();
-    valkey
-        .ns
-        .until("pods", "all servers run the new image", |pods| {
-            let servers = pods.iter().filter(|pod| pod["metadata"]["name"] != "app");
-            servers.clone().count() == 4
-                && servers.clone().all(|pod| pod["spec"]["containers"][0]["image"] == "valkey/valkey:8.1-again")
-        })
-        .await;
+    // Replicas restart before their primary, so that one of both answers reads all along.
+    let images = ["get", "pods", "-l", "app=atomix", "-o", "jsonpath={.items[*].spec.containers[0].image}"];
+    for round in 0.. {
+        for partition in 1..=2 {
+            let primary = valkey.try_read(&format!("valkey-{partition}"), "first").await;
+            let replica = valkey.try_read(&format!("valkey-{partition}-r"), "first").await;
+            assert!(primary.is_ok() || replica.is_ok(), "round {round}: {primary:?}, {replica:?}");
+        }
+        let rolled = valkey.kubectl(&images).await.unwrap();
+        if rolled.split_whitespace().filter(|image| image.ends_with("-again")).count() == 4 {
+            break;
+        }
+        assert!(round < 1000, "the new image does not reach all servers: {rolled}");
+    }
     valkey.ready().await;
     valkey.all_read(2).await;
     valkey.kubectl(&["scale", "database/valkey", "--replicas=1"]).await.unwrap();
@@ -210,11 +216,68 @@ async fn servers_ask_for_their_password_and_pods_are_as_the_class_says() {
         servers.kill_process("secured-1-0").await;
         servers.ready().await;
         servers.all_read(1).await;
+        passwords_come_and_go(&servers, server).await;
         servers.kubectl(&["delete", "database/secured"]).await.unwrap();
         servers.ns.wait_gone("statefulset/secured-1").await;
     }
     kubectl.run(["taint", "node", "node2", "node3", "atomix.test/storage-"]).await.unwrap();
     kubectl.run(["label", "node", "node2", "node3", "atomix.test/storage-"]).await.unwrap();
+}
+
+/// A replica that has another password than its primary cannot follow it: the primary does not wait for it then.
+async fn passwords_come_and_go(servers: &Running, server: &str) {
+    let cli = &format!("{server}-cli");
+    let secret = |name: &str, password: &str| {
+        format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{password: {password}}}\n")
+    };
+    let class = |password: &str| format!(r#"{{"spec":{{"password":{password}}}}}"#);
+    servers.ns.create(&secret("another", "another")).await;
+    for (what, password) in
+        [("changed", r#"{"secretName":"another"}"#), ("dropped", "null"), ("added", r#"{"secretName":"another"}"#)]
+    {
+        servers
+            .kubectl(&["patch", "valkeystorageclass/secured", "--type=merge", "--patch", &class(password)])
+            .await
+            .unwrap();
+        servers
+            .ns
+            .until("pods", "both servers have the password", |pods| {
+                let env = |pod: &serde_json::Value| pod["spec"]["containers"][0]["env"].to_string();
+                let servers: Vec<_> = pods.iter().filter(|pod| pod["metadata"]["name"] != "app").map(env).collect();
+                servers.len() == 2 && servers.iter().all(|env| env.contains("another") == (password != "null"))
+            })
+            .await;
+        follows(servers, cli, what).await;
+    }
+    servers.kubectl(&["patch", "secret/another", "--patch", r#"{"stringData":{"password":"one more"}}"#]).await.unwrap();
+    servers.kubectl(&["rollout", "restart", "statefulset/secured-1-r", "statefulset/secured-1"]).await.unwrap();
+    servers
+        .ns
+        .until("pods", "both servers have restarted", |pods| {
+            let restarted =
+                |pod: &&serde_json::Value| !pod["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"].is_null();
+            pods.iter().filter(restarted).count() == 2
+        })
+        .await;
+    follows(servers, cli, "restarted").await;
+}
+
+/// What is written to the primary is read from its replica, each asked in its own pod with the password that it has.
+async fn follows(servers: &Running, cli: &str, value: &str) {
+    servers.ready().await;
+    let ask = |pod: &str, words: &[&str]| {
+        let all: Vec<String> = ["exec", pod, "--", cli].iter().chain(words).map(|word| (*word).to_owned()).collect();
+        async move { servers.kubectl(&all.iter().map(String::as_str).collect::<Vec<_>>()).await }
+    };
+    assert_eq!(ask("secured-1-0", &["get", "first"]).await.unwrap().trim(), "of partition 1", "{value}");
+    assert_eq!(ask("secured-1-0", &["set", "password", value]).await.unwrap().trim(), "OK", "{value}");
+    servers
+        .ns
+        .eventually("the replica has it", || async {
+            let read = ask("secured-1-r-0", &["get", "password"]).await?;
+            Ok(Eventually::when(read.trim() == value, || read))
+        })
+        .await;
 }
 
 async fn ask(ns: &Namespace<'_, Deployed>, host: &str, words: &[&str]) -> anyhow::Result<String> {

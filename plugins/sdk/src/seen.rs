@@ -153,10 +153,14 @@ impl Live {
         self.0.terminating
     }
 
+    /// A field, as [`Live::field`] reads it, in JSON: enough to tell whether two are the same.
+    pub fn json(&self, pointer: &str) -> Option<&str> {
+        self.0.fields.iter().find(|field| field.pointer == pointer).map(|field| field.value.as_str())
+    }
+
     /// A field by the JSON pointer that was asked for; None if it is absent or of another type.
     pub fn field<T: DeserializeOwned>(&self, pointer: &str) -> Option<T> {
-        let field = self.0.fields.iter().find(|field| field.pointer == pointer)?;
-        serde_json::from_str(&field.value).ok()
+        serde_json::from_str(self.json(pointer)?).ok()
     }
 
     /// A field that is text.

@@ -1,13 +1,15 @@
 //! The valkey plugin: each partition of a database is a Valkey or Redis server of its own, the primary, with replicas to read from.
 //!
 //! Nothing takes the primary's place: it comes back on its volume, and until then writes wait while replicas go on answering reads.
-//! The number of replicas may change at any time; the volumes are fixed once a partition has started.
+//! The number of replicas may change at any time; the volumes are fixed once a partition has started. When servers must restart, the
+//! replicas do so first.
 
 mod class;
 mod objects;
 mod running;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use atomix_sdk::{
     CLAIM_FIELD, CLUSTER_LABEL, Class, Kind, POD_FIELDS, PartitionState, Plan, Plugin, Refusal, Seen, field_error, reason,
@@ -18,6 +20,8 @@ use objects::{PORT, Partition};
 use running::{POINTER, Partitions};
 
 atomix_sdk::export!(plugin);
+
+const SET_FIELDS: [&str; 6] = [CLUSTER_LABEL, POINTER, turns::GENERATION, turns::OBSERVED, turns::CURRENT, turns::UPDATE];
 
 /// What the plugin is.
 pub fn plugin() -> Plugin {
@@ -33,7 +37,7 @@ pub fn plugin() -> Plugin {
         )
         .emits(Kind::new("v1", "ConfigMap").reads(&[CLUSTER_LABEL, POINTER]))
         .emits(Kind::new("v1", "Service"))
-        .emits(Kind::new("apps/v1", "StatefulSet").reads(&[CLUSTER_LABEL, POINTER]))
+        .emits(Kind::new("apps/v1", "StatefulSet").reads(&SET_FIELDS))
         .emits(Kind::new("policy/v1", "PodDisruptionBudget"))
         .watches(Kind::new("v1", "Pod").reads(&POD_FIELDS))
         .watches(Kind::new("v1", "PersistentVolumeClaim").reads(&[CLUSTER_LABEL, POINTER, CLAIM_FIELD]))
@@ -48,19 +52,22 @@ fn plan(seen: &Seen<ValkeyClass>) -> Result<Plan, Refusal> {
         let (id, service) = (partition.id, &partition.service_name);
         let Partition { primary, replicas, .. } = &Partition::of(seen, id, partitions.running(id));
         let health = primary.health(1, class.image());
-        let mut problem = health.problem.clone();
-        plan = plan
-            .object(format!("config-{id}"), objects::config(primary, replicas))
-            .object(format!("primary-name-{id}"), primary.peers(&[("client", PORT)]))
-            .object(format!("primary-{id}"), objects::primary(primary));
+        let (mut problem, mut is_held) = (health.problem.clone(), false);
+        plan = plan.object(format!("config-{id}"), objects::config(primary, replicas));
         if class.replicas > 0 {
+            let copies = replicas.health(class.replicas, class.image());
+            is_held = turns::primary_is_held((primary, &health), (replicas, &copies));
+            // Before the primary: so their change is seen no later than its own.
             plan = plan
                 .object(format!("replica-names-{id}"), replicas.peers(&[("client", PORT)]))
                 .object(format!("replicas-{id}"), objects::replicas(primary, replicas))
                 .object(format!("budget-{id}"), replicas.budget(1))
                 .object(format!("reads-{id}"), replicas.service(&replicas.name, "client", PORT));
-            problem = problem.or(replicas.health(class.replicas, class.image()).problem);
+            problem = problem.or(turns::passwords_differ(primary, (replicas, &copies))).or(copies.problem);
         }
+        plan = plan
+            .object(format!("primary-name-{id}"), primary.peers(&[("client", PORT)]))
+            .object(format!("primary-{id}"), objects::primary(primary, is_held));
         plan = plan.object(format!("partition-{id}"), primary.service(service, "client", PORT)).partition(PartitionState {
             id,
             ready: health.ready == 1,

@@ -2,8 +2,9 @@
 
 use atomix_sdk::{Members, Seen, Value, json, set, text};
 
-use crate::class::ValkeyClass;
+use crate::class::{Server, ValkeyClass};
 use crate::running::{ANNOTATION, Running};
+use crate::turns::REFUSED;
 
 /// Port that clients and replicas connect to.
 pub const PORT: u16 = 6379;
@@ -64,15 +65,23 @@ pub fn config(primary: &Servers, replicas: &Servers) -> Value {
     }))
 }
 
-/// The primary.
-pub fn primary(primary: &Servers) -> Value {
-    primary.set_at_once(1, &directives(primary, None), pod(primary, &primary.name, "primary.conf", is_primary_ready))
+/// The primary; one that is held runs on as it is, whatever its template says.
+pub fn primary(primary: &Servers, is_held: bool) -> Value {
+    let server = primary.seen.class.server;
+    let pod = pod(primary, &primary.name, &start(server, "primary.conf"), &is_primary_ready(server));
+    let mut set_of_one = primary.set_at_once(1, &directives(primary, None), pod);
+    if is_held && let Some(spec) = set_of_one.get_mut("spec") {
+        set(spec, "updateStrategy", json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}));
+    }
+    set_of_one
 }
 
 /// The replicas.
 pub fn replicas(primary: &Servers, replicas: &Servers) -> Value {
     let config = directives(replicas, Some(primary));
-    let pod = pod(replicas, &primary.name, "replica.conf", is_replica_ready);
+    let server = replicas.seen.class.server;
+    let start = end_if_refused(server, primary) + &start(server, "replica.conf");
+    let pod = pod(replicas, &primary.name, &start, &is_replica_ready(server));
     replicas.set_at_once(replicas.seen.class.replicas, &config, pod)
 }
 
@@ -93,7 +102,7 @@ fn directives(servers: &Servers, primary: Option<&Servers>) -> String {
         line("save", &["seconds", "changes"].map(|field| text(&snapshot[field])).join(" "));
     }
     if let Some(primary) = primary {
-        line("replicaof", &format!("{} {PORT}", primary.host(&format!("{}-0", primary.name))));
+        line("replicaof", &format!("{} {PORT}", address(primary)));
     }
     for (directive, value) in class.directives() {
         line(directive, value);
@@ -101,28 +110,57 @@ fn directives(servers: &Servers, primary: Option<&Servers>) -> String {
     file
 }
 
+fn start(server: Server, file: &str) -> String {
+    format!("exec {}-server /etc/valkey/{file}", server.name())
+}
+
+fn cli(server: Server) -> String {
+    format!("{}-cli", server.name())
+}
+
+/// DNS name of the primary itself, ready or not.
+fn address(primary: &Servers) -> String {
+    primary.host(&format!("{}-0", primary.name))
+}
+
+/// Ends a replica that could not follow its primary, since one has a password that the other does not know, so that the plan sees why it
+/// is not ready. A primary that cannot be asked is no reason. The client gives a password of its environment and prints what becomes of it.
+fn end_if_refused(server: Server, primary: &Servers) -> String {
+    let (cli, host) = (cli(server), address(primary));
+    format!(
+        r#"case "$(timeout {ASK_SECS} {cli} -h {host} -p {PORT} ping 2>&1)" in
+*AUTH* | *WRONGPASS*) echo "{host} has another password" >&2; exit {REFUSED} ;;
+esac
+"#
+    )
+}
+
+/// How long a replica that starts waits for an answer of its primary.
+const ASK_SECS: u32 = 5;
+
 /// Says whether a primary is ready. Loading its data takes a server a while, in which it answers, but not so.
-fn is_primary_ready(cli: &str) -> String {
-    format!(r#"[ "$({cli} ping)" = PONG ]"#)
+fn is_primary_ready(server: Server) -> String {
+    format!(r#"[ "$({} ping)" = PONG ]"#, cli(server))
 }
 
 /// Says whether a replica is ready. One that has lost its primary goes on answering reads, but not one that never had any of its data:
 /// the server says an offset of 1 where it has none.
-fn is_replica_ready(cli: &str) -> String {
+fn is_replica_ready(server: Server) -> String {
     format!(
-        r#"case "$({cli} info replication)" in
+        r#"case "$({} info replication)" in
 *master_link_status:up*) ;;
 *slave_repl_offset:[01][!0-9]*) exit 1 ;;
 *slave_repl_offset:*) ;;
 *) exit 1 ;;
-esac"#
+esac"#,
+        cli(server)
     )
 }
 
-fn pod(servers: &Servers, config: &str, file: &str, is_ready: fn(&str) -> String) -> Value {
+/// A pod that reads ConfigMap `config` and runs script `start`, to whose end the password is added.
+fn pod(servers: &Servers, config: &str, start: &str, is_ready: &str) -> Value {
     let class = &servers.seen.class;
-    let (server, cli) = (format!("{}-server", class.server.name()), format!("{}-cli", class.server.name()));
-    let (mut start, mut env) = (format!("exec {server} /etc/valkey/{file}"), Vec::new());
+    let (mut start, mut env) = (start.to_owned(), Vec::new());
     if let Some(password) = &class.password {
         // From the environment, since the configuration is no place for a secret.
         start = format!(r#"{start} --requirepass "${PASSWORD}" --masterauth "${PASSWORD}""#);
@@ -140,7 +178,7 @@ fn pod(servers: &Servers, config: &str, file: &str, is_ready: fn(&str) -> String
             "env": env,
             "ports": [{"name": "client", "containerPort": PORT, "protocol": "TCP"}],
             "readinessProbe": {
-                "exec": {"command": ["sh", "-c", is_ready(&cli)]},
+                "exec": {"command": ["sh", "-c", is_ready]},
                 "periodSeconds": 5,
                 "timeoutSeconds": 5,
                 "failureThreshold": 3,

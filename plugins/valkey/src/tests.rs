@@ -55,6 +55,76 @@ fn the_primary_decides() {
     }
 }
 
+/// A StatefulSet whose pods run revision `current` and should run `update`; `behind` before its controller has come to the change.
+fn set(name: &str, current: &str, update: &str, behind: bool) -> wire::ObservedObject {
+    let fields = [
+        ("/metadata/generation", json!(2)),
+        ("/status/observedGeneration", json!(if behind { 1 } else { 2 })),
+        ("/status/currentRevision", json!(current)),
+        ("/status/updateRevision", json!(update)),
+    ];
+    let fields = fields.map(|(at, value)| wire::ObservedField { pointer: at.into(), value: value.to_string() }).into();
+    wire::ObservedObject { group: "apps".into(), kind: "StatefulSet".into(), name: name.into(), terminating: false, fields }
+}
+
+/// A pod whose container has ended with `code`, and has been `started` again or not.
+fn ended(name: &str, code: i64, started: bool) -> wire::ObservedObject {
+    let terminated = json!({"terminated": {"exitCode": code}});
+    let container = if started {
+        json!({"ready": false, "state": {"running": {}}, "lastState": terminated})
+    } else {
+        json!({"ready": false, "state": terminated, "lastState": {}})
+    };
+    testing::pod(name, &json!({"phase": "Running", "containerStatuses": [container]}))
+}
+
+#[test]
+fn a_primary_restarts_after_its_replicas_or_when_it_need_not_wait_for_them() {
+    let is_held = |replicas: u32, pods: Vec<wire::ObservedObject>, sets: [wire::ObservedObject; 2]| {
+        let plan = planned(1, &volume("1Gi", replicas), pods.into_iter().chain(sets).collect());
+        plan.object("primary-1")["spec"].get("updateStrategy").is_some()
+    };
+    let runs = |name: &str| set(name, "a", "a", false);
+    let waits = |name: &str| set(name, "a", "b", false);
+    let behind = |name: &str| set(name, "a", "a", true);
+    let all = || vec![ready("kv-1-0"), ready("kv-1-r-0")];
+    let no_primary = || vec![ready("kv-1-r-0")];
+    let no_replica = || vec![ready("kv-1-0")];
+    let ended = |code, started| vec![ready("kv-1-0"), ended("kv-1-r-0", code, started)];
+    assert!(is_held(1, all(), [runs("kv-1"), runs("kv-1-r")]), "nothing is to be restarted");
+    assert!(is_held(1, all(), [waits("kv-1"), waits("kv-1-r")]), "replicas run the old");
+    assert!(is_held(1, all(), [waits("kv-1"), behind("kv-1-r")]), "replicas are yet to begin");
+    assert!(is_held(1, no_replica(), [waits("kv-1"), runs("kv-1-r")]), "a replica is on its way");
+    assert!(!is_held(1, all(), [waits("kv-1"), runs("kv-1-r")]), "replicas are done");
+    assert!(
+        !is_held(1, all(), [set("kv-1", "a", "b", true), runs("kv-1-r")]),
+        "it was let go and its set has not come to it"
+    );
+    assert!(!is_held(1, no_primary(), [waits("kv-1"), waits("kv-1-r")]), "there is nothing to lose, and replicas need it");
+    assert!(is_held(1, no_primary(), [behind("kv-1"), runs("kv-1-r")]), "whether it changes shows only then");
+    for started in [false, true] {
+        assert!(
+            !is_held(1, ended(77, started), [waits("kv-1"), waits("kv-1-r")]),
+            "a replica cannot follow it until it restarts"
+        );
+        assert!(is_held(1, ended(77, started), [runs("kv-1"), waits("kv-1-r")]), "it has no other password to restart with");
+        assert!(is_held(1, ended(1, started), [waits("kv-1"), waits("kv-1-r")]), "the new image may be what ends replicas");
+    }
+    assert!(!is_held(0, vec![ready("kv-1-0")], [waits("kv-1"), waits("kv-1-r")]), "there is nobody to wait for");
+    assert!(planned(1, &volume("1Gi", 1), Vec::new()).object("primary-1")["spec"].get("updateStrategy").is_some());
+}
+
+#[test]
+fn a_replica_with_another_password_is_named() {
+    let problem = |code| {
+        let pods = vec![ready("kv-1-0"), ready("kv-1-r-0"), ended("kv-1-r-1", code, false)];
+        planned(1, &volume("1Gi", 2), pods).plan.partitions.remove(0).problem.expect("one is missing")
+    };
+    let (refused, other) = (problem(77), problem(1));
+    assert_eq!((refused.code.as_str(), other.code.as_str()), ("PasswordsDiffer", "MembersNotReady"));
+    assert!(refused.message.starts_with("kv-1-r-1: "), "{}", refused.message);
+}
+
 #[test]
 fn volumes_stay_whatever_the_class_says_since() {
     let first = planned(2, &volume("1Gi", 1), Vec::new());
