@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, Linker};
-use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Store, Trap};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Store, Trap};
 
 use crate::limits;
 use crate::wit::{Descriptor, FieldError, Group, GroupClass, Plan, Refusal, Request, v0_1, v0_1_groups};
@@ -177,6 +177,7 @@ impl Sandbox {
             .table_elements(limits::CALL_TABLE_ELEMENTS_MAX)
             .max_unused_warm_slots(calls)
             .linear_memory_keep_resident(limits::CALL_MEMORY_KEPT_BYTES)
+            .pagemap_scan(Enabled::Auto) // Linux 6.7: only what a call wrote is made zero again
             .table_keep_resident(limits::CALL_TABLE_ELEMENTS_MAX);
         let mut config = Config::new();
         config

@@ -10,8 +10,8 @@ use core::ptr::null_mut;
 pub trait Ground {
     /// Address of the first byte that may be used.
     fn start(&self) -> usize;
-    /// Makes the bytes before `end` usable; false if there is no more memory.
-    fn reach(&self, end: usize) -> bool;
+    /// Makes the bytes before `end` usable, and says where those that are end; `None` if there is no more memory.
+    fn reach(&self, end: usize) -> Option<usize>;
 }
 
 /// An allocator for one thread.
@@ -23,6 +23,8 @@ pub struct Blocks<G> {
 struct State {
     /// End of what was cut so far; 0 before the first block.
     end: usize,
+    /// End of what the ground gave.
+    limit: usize,
     /// First free block of each size; a free block holds the address of the next one.
     free: [usize; CLASSES],
 }
@@ -39,7 +41,21 @@ unsafe impl<G> Sync for Blocks<G> {}
 impl<G> Blocks<G> {
     /// An allocator over the ground.
     pub const fn new(ground: G) -> Self {
-        Self { ground, state: UnsafeCell::new(State { end: 0, free: [0; CLASSES] }) }
+        Self { ground, state: UnsafeCell::new(State { end: 0, limit: 0, free: [0; CLASSES] }) }
+    }
+}
+
+impl<G: Ground> Blocks<G> {
+    /// Makes room for a block of `size` bytes; false, and nothing changed, if there is no more memory.
+    #[cold]
+    #[inline(never)]
+    fn extend(&self, state: &mut State, size: usize) -> bool {
+        let begin = if state.end == 0 { self.ground.start().next_multiple_of(GRAIN) } else { state.end };
+        let Some(limit) = begin.checked_add(size).and_then(|end| self.ground.reach(end)) else {
+            return false;
+        };
+        (state.end, state.limit) = (begin, limit);
+        true
     }
 }
 
@@ -69,14 +85,11 @@ unsafe impl<G: Ground> GlobalAlloc for Blocks<G> {
             state.free[list] = unsafe { *(first as *const usize) };
             return first as *mut u8;
         }
-        if state.end == 0 {
-            state.end = self.ground.start().next_multiple_of(GRAIN);
+        if size > state.limit - state.end && !self.extend(state, size) {
+            return null_mut();
         }
         let block = state.end;
-        match block.checked_add(size) {
-            Some(end) if self.ground.reach(end) => state.end = end,
-            _ => return null_mut(),
-        }
+        state.end += size;
         block.next_multiple_of(layout.align()) as *mut u8
     }
 
@@ -133,10 +146,10 @@ mod linear {
             &raw const __heap_base as usize
         }
 
-        fn reach(&self, end: usize) -> bool {
+        fn reach(&self, end: usize) -> Option<usize> {
             let have = core::arch::wasm32::memory_size(0) * PAGE;
-            end <= have
-                || core::arch::wasm32::memory_grow(0, (end - have).div_ceil(PAGE).next_multiple_of(STEP)) != usize::MAX
+            let pages = end.saturating_sub(have).div_ceil(PAGE).next_multiple_of(STEP);
+            (pages == 0 || core::arch::wasm32::memory_grow(0, pages) != usize::MAX).then_some(have + pages * PAGE)
         }
     }
 }
@@ -159,8 +172,9 @@ mod tests {
             self.0.as_ptr() as usize
         }
 
-        fn reach(&self, end: usize) -> bool {
-            end <= self.start() + self.bytes()
+        fn reach(&self, end: usize) -> Option<usize> {
+            let limit = self.start() + self.bytes();
+            (end <= limit).then_some(limit)
         }
     }
 

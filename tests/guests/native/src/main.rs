@@ -21,8 +21,9 @@ impl Ground for Field {
         self.0.get() as usize
     }
 
-    fn reach(&self, end: usize) -> bool {
-        end <= self.start() + FIELD_BYTES
+    fn reach(&self, end: usize) -> Option<usize> {
+        let limit = self.start() + FIELD_BYTES;
+        (end <= limit).then_some(limit)
     }
 }
 
