@@ -98,16 +98,14 @@ async fn the_webhook_from_its_first_start_on() {
     let (kept, trusted) = authority().await;
     assert_eq!(kept, trusted, "what is kept is what the API server trusts");
     assert!(kept.len() > 100);
-    eventually(SOON, "v1beta2 is served", || async { Ok(Eventually::Now(databases[0].get("early").await?)) }).await.unwrap();
-    let url = |port: u16| json!({"url": format!("https://127.0.0.1:{port}/convert")});
-    patch_client_config(&kubectl, &url(second)).await;
-    eventually(SOON, "the second serves under the same authority", || async {
-        Ok(Eventually::Now(databases[0].get("early").await?))
-    })
-    .await
-    .unwrap();
-    servers.pop().unwrap().stop().await;
-    patch_client_config(&kubectl, &url(first)).await;
+    let served = async |what| {
+        eventually(SOON, what, || async { Ok(Eventually::Now(databases[0].get("early").await?)) }).await.unwrap();
+    };
+    served("v1beta2 is served").await;
+    servers.remove(0).stop().await;
+    let url = format!("https://127.0.0.1:{second}");
+    patch_client_config(&kubectl, &json!({"url": format!("{url}/convert")})).await;
+    served("the second serves under the same authority").await;
 
     survives_any_object(&databases).await;
 
@@ -122,7 +120,7 @@ async fn the_webhook_from_its_first_start_on() {
     let (renewed, _) = authority().await;
     assert_ne!(renewed, kept);
     kubectl.run(["delete", "crd", "databases.cloud.atomix.io"]).await.unwrap();
-    deploy::apply(&plane, &format!("https://127.0.0.1:{first}")).await.unwrap();
+    deploy::apply(&plane, &url).await.unwrap();
     trusted_again(&kubectl, "the definition was made anew").await;
     assert_eq!(authority().await.0, renewed, "the authority outlives the definition");
 
@@ -130,7 +128,7 @@ async fn the_webhook_from_its_first_start_on() {
     servers.pop().unwrap().stop().await;
     let mark = plane.audit().mark(&plane).await.unwrap();
     let client = plane.client_as("atomix-controller").await.unwrap();
-    let mut again = Server::start(client, first);
+    let mut again = Server::start(client, second);
     again.ready.wait_for(|ready| *ready).await.unwrap();
     let requests = plane.audit().since(&plane, mark).await.unwrap();
     let writes: Vec<_> =
