@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use atomix_controller::sandbox::{Revision, Sandbox};
 use atomix_controller::wit::Request;
 use harness::{dist, paths};
+use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
 /// Plans of one measurement, and measurements of each kind, which alternate; the median counts.
@@ -65,11 +66,11 @@ fn measured<T>(mut call: impl FnMut() -> Result<T>) -> Result<f64> {
     for _ in 0..PLANS / 10 {
         std::hint::black_box(call()?);
     }
-    let start = cpu_nanos()?;
+    let start = cpu_nanos();
     for _ in 0..PLANS {
         std::hint::black_box(call()?);
     }
-    Ok((cpu_nanos()? - start) / f64::from(PLANS))
+    Ok((cpu_nanos() - start) / f64::from(PLANS))
 }
 
 fn measured_natively(planner: &PathBuf) -> Result<f64> {
@@ -98,10 +99,10 @@ fn native_planner() -> Result<PathBuf> {
     Ok(paths::cargo_target().join("plugin/atomix-native-planner"))
 }
 
-/// Nanoseconds that this thread has run, so that others on the machine do not count (proc(5), schedstat).
-fn cpu_nanos() -> Result<f64> {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").context("Linux says how long a thread has run")?;
-    text.split(' ').next().unwrap_or_default().parse().context("schedstat opens with nanoseconds")
+/// Nanoseconds that this thread has run, so that others on the machine do not count.
+fn cpu_nanos() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e9 + time.tv_nsec as f64
 }
 
 fn median(mut of: Vec<f64>) -> f64 {

@@ -7,6 +7,7 @@ use std::hint::black_box;
 
 use atomix_sdk::memory::{Blocks, Ground};
 use atomix_sdk::{json, wire};
+use rustix::time::{ClockId, clock_gettime};
 
 #[global_allocator]
 static MEMORY: Blocks<Field> = Blocks::new(Field(UnsafeCell::new([0; FIELD_BYTES])));
@@ -37,10 +38,10 @@ fn main() {
     plan(()).objects.iter().for_each(|object| println!("{}", object.manifest));
 }
 
-/// Nanoseconds that this thread has run, so that others on the machine do not count (proc(5), schedstat).
+/// Nanoseconds that this thread has run, so that others on the machine do not count.
 fn cpu_nanos() -> u64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    text.split(' ').next().and_then(|nanos| nanos.parse().ok()).expect("Linux says how long a thread has run")
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 /// The example of three clusters, made for each plan: a component gets its request anew each time too.
