@@ -152,15 +152,16 @@ macro_rules! export {
         mod atomix_component {
             struct Component;
 
+            // Plugins are not dropped: an instance lives for one call.
             impl $crate::wire::Guest for Component {
                 fn describe() -> $crate::wire::Descriptor {
                     super::$plugin().describe()
                 }
                 fn validate(kind: String, spec: String) -> Result<(), Vec<$crate::wire::FieldError>> {
-                    super::$plugin().validate(&kind, &spec)
+                    ::core::mem::ManuallyDrop::new(super::$plugin()).validate(&kind, &spec)
                 }
                 fn plan(request: $crate::wire::Request) -> Result<$crate::wire::StoragePlan, $crate::wire::Refusal> {
-                    super::$plugin().plan(request)
+                    ::core::mem::ManuallyDrop::new(super::$plugin()).plan(request)
                 }
             }
 

@@ -1,10 +1,17 @@
-//! The memory of an instance, which lives for one call: lists of free blocks by size over memory that only grows. A fourteenth of the
+//! The memory of an instance, which lives for one call: lists of free blocks by size over memory that only grows. A fraction of the
 //! code of the standard allocator, which counts in a plugin of 200 kB.
 #![allow(unsafe_code)]
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
 use core::ptr::null_mut;
+
+/// Drops a value, except in an instance: it lives for one call, and its memory goes as a whole.
+pub(crate) fn let_go<T>(value: T) {
+    if cfg!(target_arch = "wasm32") {
+        core::mem::forget(value);
+    }
+}
 
 /// Where blocks are cut from: grows by whole pages and never shrinks.
 pub trait Ground {
@@ -32,8 +39,19 @@ struct State {
 const GRAIN: usize = 16;
 /// Sizes up to this are rounded up to a multiple of [`GRAIN`], larger ones to a power of two.
 const SMALL: usize = 1024;
-const SMALL_CLASSES: usize = SMALL / GRAIN;
+const SMALL_CLASSES: usize = SMALL / GRAIN + 1;
 const CLASSES: usize = SMALL_CLASSES + usize::BITS as usize - SMALL.ilog2() as usize;
+
+/// Index of the list for blocks of `size` bytes, which are not more than [`SMALL`].
+const fn small(size: usize) -> usize {
+    size.div_ceil(GRAIN)
+}
+
+/// Index of the list for larger ones, and size of its blocks.
+fn large(size: usize) -> Option<(usize, usize)> {
+    let size = size.checked_next_power_of_two()?;
+    Some((SMALL_CLASSES + (size.ilog2() - SMALL.ilog2()) as usize, size))
+}
 
 // A component without threads runs one function at a time.
 unsafe impl<G> Sync for Blocks<G> {}
@@ -57,48 +75,51 @@ impl<G: Ground> Blocks<G> {
         (state.end, state.limit) = (begin, limit);
         true
     }
-}
 
-/// Index of the list, and size of its blocks.
-fn class(size: usize) -> Option<(usize, usize)> {
-    if size <= SMALL {
-        let grains = size.max(1).div_ceil(GRAIN);
-        return Some((grains - 1, grains * GRAIN));
-    }
-    let size = size.checked_next_power_of_two()?;
-    Some((SMALL_CLASSES + (size.ilog2() - SMALL.ilog2()) as usize - 1, size))
-}
-
-unsafe impl<G: Ground> GlobalAlloc for Blocks<G> {
-    #[inline(never)]
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+    /// A block of a list, new if none is free; null if there is no more memory.
+    #[inline(always)]
+    fn take(&self, list: usize, size: usize) -> *mut u8 {
         // SAFETY: one thread, and no reference outlives this call.
         let state = unsafe { &mut *self.state.get() };
-        // Blocks lie on multiples of GRAIN; a larger alignment is served from a block that is larger by as much, and never reused.
-        let slack = if layout.align() > GRAIN { layout.align() } else { 0 };
-        let Some((list, size)) = layout.size().checked_add(slack).and_then(class) else {
-            return null_mut();
-        };
-        let first = state.free[list];
-        if first != 0 && slack == 0 {
+        let block = state.free[list];
+        if block != 0 {
             // SAFETY: a free block is at least GRAIN bytes of ours and holds the address of the next.
-            state.free[list] = unsafe { *(first as *const usize) };
-            return first as *mut u8;
+            state.free[list] = unsafe { *(block as *const usize) };
+            return block as *mut u8;
         }
         if size > state.limit - state.end && !self.extend(state, size) {
             return null_mut();
         }
         let block = state.end;
         state.end += size;
-        block.next_multiple_of(layout.align()) as *mut u8
+        block as *mut u8
     }
 
+    /// A block that is large, or of an alignment beyond [`GRAIN`]; the latter is cut from a larger one, and never used again.
+    #[cold]
     #[inline(never)]
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        if layout.align() > GRAIN {
-            return;
+    fn take_odd(&self, layout: Layout) -> *mut u8 {
+        let slack = if layout.align() > GRAIN { layout.align() } else { 0 };
+        let Some((list, size)) = layout.size().checked_add(slack).and_then(|size| large(size.max(SMALL + 1))) else {
+            return null_mut();
+        };
+        (self.take(list, size) as usize).next_multiple_of(layout.align()) as *mut u8 // null stays null
+    }
+
+    /// Takes back what [`Blocks::take_odd`] gave.
+    #[cold]
+    #[inline(never)]
+    fn give_odd(&self, block: *mut u8, layout: Layout) {
+        if layout.align() <= GRAIN
+            && let Some((list, _)) = large(layout.size())
+        {
+            self.give(list, block);
         }
-        let Some((list, _)) = class(layout.size()) else { return };
+    }
+
+    /// Puts a block before the first of a list.
+    #[inline(always)]
+    fn give(&self, list: usize, block: *mut u8) {
         // SAFETY: one thread; the block is ours, no longer used, and at least GRAIN bytes.
         unsafe {
             let state = &mut *self.state.get();
@@ -106,10 +127,33 @@ unsafe impl<G: Ground> GlobalAlloc for Blocks<G> {
             state.free[list] = block as usize;
         }
     }
+}
+
+unsafe impl<G: Ground> GlobalAlloc for Blocks<G> {
+    #[inline(never)]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        match layout.size() <= SMALL && layout.align() <= GRAIN {
+            true => self.take(small(layout.size()), small(layout.size()) * GRAIN),
+            false => self.take_odd(layout),
+        }
+    }
+
+    #[inline(always)] // a few instructions, where a call costs as many under fuel
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        match layout.size() <= SMALL && layout.align() <= GRAIN {
+            true => self.give(small(layout.size()), block),
+            false => self.give_odd(block, layout),
+        }
+    }
 
     #[inline(never)]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        if layout.align() <= GRAIN && class(layout.size()) == class(new_size) {
+        let fits = layout.align() <= GRAIN
+            && match layout.size() <= SMALL {
+                true => new_size <= SMALL && small(layout.size()) == small(new_size),
+                false => new_size > SMALL && large(layout.size()) == large(new_size),
+            };
+        if fits {
             return block;
         }
         // SAFETY: the caller's promises are those of `alloc` and `dealloc`; the two blocks do not overlap.

@@ -4,6 +4,7 @@ use std::fmt::Display;
 
 use serde_json::Value;
 
+use crate::memory::let_go;
 use crate::{PartitionState, Reason, json, text, wire};
 
 /// What should be, and how it goes.
@@ -26,9 +27,7 @@ impl Plan {
     pub fn object(mut self, id: impl Into<String>, mut manifest: Value) -> Self {
         without_token(&mut manifest);
         self.objects.push(wire::Object { id: id.into(), manifest: text(&manifest) });
-        if cfg!(target_arch = "wasm32") {
-            std::mem::forget(manifest); // an instance lives for one call, and its memory goes as a whole
-        }
+        let_go(manifest);
         self
     }
 

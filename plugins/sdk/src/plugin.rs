@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::groups::{Group, Groups, SpecOf};
+use crate::memory::let_go;
 use crate::pods::Shared;
 use crate::{FieldError, Plan, Pods, Refusal, Seen, field_error, structural, text, wire};
 
@@ -183,7 +184,10 @@ impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
             validate: Box::new(move |spec| read(spec).map(drop)),
             plan: Box::new(move |request| {
                 let class = read(&request.class.spec).map_err(Refusal::Invalid)?;
-                plan(&Seen::new(request, class)).map(Plan::into_wire)
+                let seen = Seen::new(request, class);
+                let answer = plan(&seen).map(Plan::into_wire);
+                let_go(seen);
+                answer
             }),
             groups: group.map(|GroupOf(protocol, spec_of, group_of)| Groups {
                 kind,

@@ -10,7 +10,8 @@ use crate::json;
 /// See <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema>.
 pub fn structural<C: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
-    let mut schema = settings.into_generator().into_root_schema_for::<C>().to_value();
+    // As `into_root_schema_for` does, without its title and its references, and without the code for them.
+    let mut schema = C::json_schema(&mut settings.into_generator()).to_value();
     mend(&mut schema);
     schema
 }
@@ -30,12 +31,12 @@ fn mend(schema: &mut Value) {
         return;
     };
     for unknown in ["$schema", "title", "examples", "deprecated", "readOnly", "writeOnly", "$defs"] {
-        fields.remove(unknown);
+        take(fields, unknown);
     }
     if fields.get("default") == Some(&Value::Null) {
-        fields.remove("default");
+        take(fields, "default");
     }
-    if let Some(word) = fields.remove("const") {
+    if let Some(word) = take(fields, "const") {
         json::put(fields, "enum", Value::Array(vec![word]));
     }
     for (keyword, bound) in [("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")] {
@@ -52,7 +53,7 @@ fn mend(schema: &mut Value) {
     plain_enum(fields);
     // A list of fields that excludes all others says what a structural schema says anyway, and is refused beside `properties`.
     if fields.get("additionalProperties") == Some(&Value::Bool(false)) {
-        fields.remove("additionalProperties");
+        take(fields, "additionalProperties");
     }
     for (keyword, inner) in fields.iter_mut() {
         match (keyword.as_str(), inner) {
@@ -62,6 +63,21 @@ fn mend(schema: &mut Value) {
             _ => {}
         }
     }
+}
+
+/// Takes a keyword out. The few others go into a new map: its own `remove` would be 4 kB of code that nothing else needs.
+fn take(fields: &mut Map<String, Value>, keyword: &str) -> Option<Value> {
+    if !fields.contains_key(keyword) {
+        return None;
+    }
+    let mut taken = None;
+    for (name, value) in std::mem::take(fields) {
+        match name == keyword {
+            true => taken = Some(value),
+            false => drop(fields.insert(name, value)),
+        }
+    }
+    taken
 }
 
 /// Lines of a doc comment end where the editor's column ends; those of `kubectl explain` where the sentence does.
@@ -89,7 +105,7 @@ fn or_null(fields: &mut Map<String, Value>) {
             continue;
         }
         let real = cases.pop();
-        fields.remove(keyword);
+        take(fields, keyword);
         match real {
             Some(Value::Object(real)) => {
                 for (keyword, value) in real {
@@ -115,7 +131,7 @@ fn known_format(fields: &mut Map<String, Value>) {
         Some("double") => "double",
         Some("date-time" | "date" | "duration" | "byte" | "uuid" | "uri") | None => return,
         Some(_) => {
-            fields.remove("format");
+            take(fields, "format");
             return;
         }
     };
@@ -143,7 +159,7 @@ fn plain_enum(fields: &mut Map<String, Value>) {
             _ => return,
         }
     }
-    fields.remove("oneOf");
+    take(fields, "oneOf");
     json::put(fields, "type", "string".into());
     json::put(fields, "enum", words.into());
     if !text.is_empty() {
