@@ -2,8 +2,9 @@
 //! it off the async threads.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::Arc;
 
+use parking_lot::{Condvar, Mutex};
 use sha2::{Digest, Sha256};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, ResourceLimiter, Store, Trap};
@@ -290,7 +291,7 @@ impl ResourceLimiter for Caps {
 /// A counting semaphore as wide as the pool: a full pool makes a call wait, and is nobody's fault.
 struct Slots {
     free: Mutex<usize>,
-    given_back: Condvar,
+    given_back: Condvar, // asks the kernel only if somebody waits
 }
 
 struct Slot<'a>(&'a Slots);
@@ -301,8 +302,8 @@ impl Slots {
     }
 
     fn take(&self) -> Slot<'_> {
-        let free = self.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let mut free = self.given_back.wait_while(free, |free| *free == 0).unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut free = self.free.lock();
+        self.given_back.wait_while(&mut free, |free| *free == 0);
         *free -= 1;
         Slot(self)
     }
@@ -310,7 +311,7 @@ impl Slots {
 
 impl Drop for Slot<'_> {
     fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) += 1;
+        *self.0.free.lock() += 1;
         self.0.given_back.notify_one();
     }
 }
