@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use harness::eventually::{Eventually, eventually};
+use harness::grpc::Clients;
 use harness::grpc::database::{DatabaseId, GetDatabaseRequest};
-use harness::grpc::{Clients, dial};
 use harness::ports;
 use harness::world::world_on_nodes;
 use serde_json::Value;
+use tonic::transport::Endpoint;
 
 use super::etcd::etcd;
 use super::storage::Running;
@@ -35,6 +36,12 @@ async fn pods(etcd: &Running) -> Vec<String> {
     storage
         .map(|pod| format!("{} {}", pod["metadata"]["uid"], pod["status"]["containerStatuses"][0]["restartCount"]))
         .collect()
+}
+
+/// A connection that is given up when its other end no longer answers pings: the replica of a node that goes dark says no farewell.
+fn lasting(port: u16) -> Endpoint {
+    let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
+    endpoint.http2_keep_alive_interval(Duration::from_secs(10)).keep_alive_timeout(Duration::from_secs(5))
 }
 
 /// The program's connection answers, again if need be.
@@ -68,7 +75,7 @@ async fn databases_do_not_notice_what_happens_to_the_controller() {
     assert_eq!(before.len(), 3);
     let port = ports::free().unwrap();
     let [_grpc, _metrics] = deployed.forward([(port, 5679), (ports::free().unwrap(), 8080)]).await.unwrap();
-    let clients = dial(&format!("127.0.0.1:{port}")).await.unwrap();
+    let clients = Clients::over(lasting(port).connect().await.unwrap());
     answers(&clients).await;
 
     // Each pod is killed, the one that leads too.
