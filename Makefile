@@ -4,15 +4,37 @@ CLUSTER = cargo run --quiet --package atomix-tests --bin atomix-cluster --
 DENY = target/tools/bin/cargo-deny
 DENY_VERSION = 0.20.2
 
-# Another version of Kubernetes than usual, e.g. make test-cluster KUBERNETES=1.33: see tests/controlplane/kubernetes-*
+# What `make soak` runs over and over, each time with another seed: a test program, and the tests of it.
+SOAK = offline:fuzz controlplane:any_grpc_request
+
+# How many tests run at a time: those on a cluster wait for it more than they compute.
+THREADS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+
+
+# Another version of Kubernetes than usual, e.g. make test-controlplane KUBERNETES=1.33: see tests/kubernetes/kubernetes-*
 export ATOMIX_KUBERNETES = $(KUBERNETES)
 
-.PHONY: help demo up down image dist test test-cluster test-nodes bench harness toolchain
+.PHONY: help check golden demo up down image dist test test-offline test-controlplane test-nodes soak bench harness toolchain
 
 help: ## Say what can be done here
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
 
-demo: harness ## Bring a cluster up on this machine and walk through an example (the first time builds for 25 to 40 minutes)
+check: toolchain ## Prove what needs no cluster and no Go: formatting, lints, documentation, unit tests, golden cases, structure
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --package atomix-tests --test nodes --bench nodes -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	$(CLUSTER) manifests
+	ATOMIX_PREBUILT=1 cargo test --workspace --exclude atomix-tests
+	ATOMIX_PREBUILT=1 cargo test --package atomix-tests --lib --doc
+	ATOMIX_PREBUILT=1 cargo test --package atomix-tests --test offline -- --skip packaging
+
+golden: toolchain ## Rewrite what tests compare with: the plans in tests/golden, the definitions in deploy/; then read the diff
+	UPDATE=1 cargo test --package atomix-controller crds
+	$(CLUSTER) manifests
+	ATOMIX_PREBUILT=1 UPDATE=1 cargo test --package atomix-tests --test offline -- golden groups reference
+
+demo: harness ## Bring a cluster up on this machine and walk through an example (what it takes the first time: README)
 	$(CLUSTER) demo
 
 up: harness ## Bring a cluster with the controller up on this machine, in the background; NODES=3 with so many real nodes (root, Linux)
@@ -27,7 +49,7 @@ image: harness ## Build the controller's image into dist/, without a container e
 dist: harness ## Build everything that a user applies into dist/: manifests, plugins, examples, chart, the controller's image, checksums
 	$(CLUSTER) dist
 
-test: toolchain $(DENY) ## Prove everything: style, lints, documentation, licences, unit tests, cluster tests
+test: toolchain $(DENY) ## Prove everything: style, lints, documentation, licences, unit tests, tests on a control plane and on real nodes
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --package atomix-tests --test nodes --bench nodes -- -D warnings
@@ -37,21 +59,40 @@ test: toolchain $(DENY) ## Prove everything: style, lints, documentation, licenc
 	$(CLUSTER) build
 	$(CLUSTER) clients
 	$(CLUSTER) manifests
-	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 cargo test --workspace
+	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 RUST_TEST_THREADS=$(THREADS) cargo test --workspace
+	$(CLUSTER) rights
 	@if $(CLUSTER) nodes; then $(MAKE) test-nodes; \
 	else echo "NOT RUN here: the tests on real nodes, for the reason above (make test-nodes)"; fi
 
-test-cluster: harness ## Prove it on a control plane alone; KUBERNETES=1.33 with another version, of those in tests/controlplane
+test-offline: harness ## Prove what needs no cluster: plans, edits, hostile guests, packaging, structure
+	$(CLUSTER) build
+	$(CLUSTER) manifests
+	ATOMIX_PREBUILT=1 cargo test --package atomix-tests --test offline
+
+test-controlplane: harness ## Prove it on a control plane alone; KUBERNETES=1.33 with another version, of those in tests/kubernetes
 	$(CLUSTER) build
 	$(CLUSTER) clients
 	$(CLUSTER) manifests
-	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 cargo test --package atomix-tests --test cluster
+	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 RUST_TEST_THREADS=$(THREADS) cargo test --package atomix-tests --test controlplane
+	$(CLUSTER) rights
 
 test-nodes: harness ## Prove it on real nodes with real storage (root, Linux)
 	$(CLUSTER) nodes
 	$(CLUSTER) build
 	$(CLUSTER) manifests
-	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 cargo test --package atomix-tests --test nodes -- --test-threads=2
+	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 cargo test --package atomix-tests --test nodes -- --test-threads=3
+
+soak: harness ## Try random inputs until something is found or it is stopped (ATOMIX_FUZZ_SEED=N in a test brings them back)
+	$(CLUSTER) build
+	$(CLUSTER) manifests
+	@while true; do \
+		seed=$$(od -An -N4 -tu4 /dev/urandom | tr -d ' '); \
+		for tests in $(SOAK); do \
+			echo "ATOMIX_FUZZ_SEED=$$seed, $$tests"; \
+			ATOMIX_PREBUILT=1 ATOMIX_FUZZ_SEED=$$seed ATOMIX_FUZZ_TIMES=10 RUST_LIB_BACKTRACE=0 \
+				cargo test --quiet --package atomix-tests --test $${tests%%:*} -- $${tests#*:} || exit 1; \
+		done; \
+	done
 
 bench: harness ## Measure; tables go to target/bench/
 	$(CLUSTER) build

@@ -1,14 +1,14 @@
 //! # The map
 //!
 //! A Kubernetes controller: someone applies a `Database` that names a storage class; a plugin, WebAssembly that decides and does
-//! nothing else, says which Kubernetes objects that class of storage needs; the controller writes them and tells how it goes.
+//! nothing else, says which Kubernetes objects that class of storage needs; the controller writes them and reports how it goes.
 //!
 //! ```text
-//!  kubectl ──► API server ◄─────────────────────────────────────────── status, Events
-//!                │ watches                                                  ▲
-//!                ▼                                                          │
-//!             cache ────────────► observe ──► sandbox ──► admit ──► apply ──► status
-//!                │                (distil)    (plan)      (check)   (write)   (tell)
+//!  kubectl ──► API server ◄─────────────────────────────────────────────── status, Events
+//!                │ watches                                                      ▲
+//!                ▼                                                              │
+//!             cache ────────────► observe ──► sandbox ──► admission ──► apply ──► status
+//!                │                (reads)     (thinks)    (checks)      (writes)  (reports)
 //!                ▼                               ▲          ▲
 //!             catalog ── ConfigMap → loaded ─────┘          │
 //!                     └─ ClusterRole → grants ──────────────┘
@@ -19,8 +19,9 @@
 //!                       groups, elections
 //! ```
 //!
-//! `controller` is the arrow from left to right, for one database at a time. Types carry the order: a [`wit::Plan`] is untrusted,
-//! only [`admit`] makes an [`admit::Admitted`] of it, only [`apply`] an [`apply::Applied`] of that.
+//! `controller` is the arrow from left to right, for one database at a time. Types carry the order: a
+//! [`Plan`](atomix_model::contract::Plan) is untrusted, only `admission` makes an [`Admitted`](atomix_decide::admission::Admitted) of it,
+//! only `apply` an [`Applied`](atomix_controller_kube::apply::Applied) of that.
 //!
 //! ## Invariants
 //!
@@ -33,51 +34,33 @@
 //!    plan that changed by itself and would disturb a workload is held until somebody accepts it.
 //! 7. Nothing foreign is touched: an object of the right name and another owner is reported.
 //! 8. One malformed object blinds nobody.
-//! 9. Everything that could grow has a limit, in [`limits`].
+//! 9. Everything that could grow has a limit, in [`limits`](atomix_model::limits).
 //! 10. What was published stays readable: contract versions, resource versions.
 //!
-//! ## Rooms, in reading order
+//! ## Crates, lowest first
 //!
-//! `crd` and `wit` are the two languages spoken, with users and with plugins. `fault` sorts what can go wrong by who must act.
-//! `observe`, `admit`, `contain`, `apply/decide` and `status` decide and do nothing else. `cache`, `catalog`, `apply`, `webhook`
-//! and `controller` touch the world. `leader` says which of several replicas reconciles, and lets no other write; all of them
-//! watch, load plugins and serve. `proto` is the language of gRPC clients, `view` what they may see, `api` who answers them;
-//! `api` and `controller` meet in Kubernetes only. The host knows no storage: not one is named here.
+//! Each crate uses only those above it in this table; Cargo forbids the rest.
+//!
+//! | crate | what it is | uses of ours |
+//! |---|---|---|
+//! | `host/model` | the words: resources (`crd`), the contract with plugins (`contract`), kinds and live objects, grants, faults, names, limits | |
+//! | `host/decide` | decisions as plain functions, without client, waiting and clock: `observe`, `admission`, `diff`, `intent` (what is recorded before a plan is written, and what speaks against writing it), `objects` (what is written and removed, and what that disturbs), `plan_churn`, `status` | model |
+//! | `host/sandbox` | one call of one plugin: contract versions, limits, blame | model |
+//! | `host/io` | the edges that the next two share: `cache`, `leader`, `api_client` (requests that give up in time), `connections` (bounds for the servers), `tasks` (what must never end), `metrics` | model |
+//! | `host/kube` | reconciling: `catalog` (plugins as they come and go), `apply`, `controller` (the pass over one database; beside it `triggers`, which change starts which pass, `watch_set`, which kinds are watched, `plugins` and `gauges`), `webhook` | model, decide, sandbox, io |
+//! | `host/grpc` | the gRPC API: `proto` (messages), `view` (what clients may see), `api` (who answers) | model, io |
+//! | `host` | this one, the program: flags, wiring, logs, health, commands | all |
+//!
+//! `controller` and `api` meet in Kubernetes only. `leader` says which of several replicas reconciles, and lets no other write; all of
+//! them watch, load plugins and serve. New bytes of a plugin are tried in a process of their own, `catalog/trial_process`, and loaded by
+//! `catalog/loading`. Which of two revisions' plans is written is decided in `controller/hold`; what is written again and again is
+//! slowed down by `objects/competing_writes` (somebody else writes too) and `plan_churn` (the plan changes by itself). The host knows
+//! no storage: not one is named here.
 //!
 //! ## Absent on purpose
 //!
 //! Host imports for plugins, polling, finalizers, a database of our own, a requeue that nothing asks for.
 
 pub mod cli;
-pub mod controller;
-
-pub mod crd;
-pub mod wit;
-
 pub mod pack;
-pub mod sandbox;
-
-pub mod catalog;
-
-pub mod cache;
-pub mod observe;
-
-pub mod admit;
-pub mod contain;
-
-pub mod apply;
-
-pub mod fault;
-pub mod status;
-
-pub mod leader;
-
-pub mod api;
-pub mod proto;
-pub mod view;
-
-pub mod webhook;
-
-pub mod limits;
-pub mod names;
 pub mod telemetry;

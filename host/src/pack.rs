@@ -8,13 +8,17 @@ use flate2::{Compression, GzBuilder};
 use k8s_openapi::ByteString;
 use serde_json::{Value, json};
 
-use crate::catalog::PLUGIN_LABEL;
-use crate::crd::STORAGE_GROUP;
-use crate::limits;
-use crate::wit::{ClassKind, Descriptor};
+use atomix_decide::admission;
+use atomix_model::contract::{ClassKind, Descriptor};
+use atomix_model::crd::STORAGE_GROUP;
+use atomix_model::limits;
+use atomix_model::names::PLUGIN_LABEL;
 
 /// Label by which the rules of plugins' roles become the controller's.
 pub const AGGREGATE_LABEL: &str = "storage.cloud.atomix.io/aggregate-to-controller";
+
+/// Annotation of a plugin's role: kinds that it grants and whose objects nobody checks.
+pub const UNCHECKED: &str = "storage.cloud.atomix.io/unchecked";
 
 /// All manifests of a plugin, in the order in which to apply them; `groups` says whether it serves groups of the first gRPC API, for
 /// which classes are created. An error says why the plugin fits into no ConfigMap.
@@ -94,7 +98,7 @@ pub fn role(descriptor: &Descriptor, groups: bool) -> Value {
     let rules: Vec<Value> = (rules.into_iter())
         .map(|((group, verbs), plurals)| json!({"apiGroups": [group], "resources": plurals, "verbs": verbs}))
         .collect();
-    json!({
+    let mut role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "ClusterRole",
         "metadata": {
@@ -102,7 +106,21 @@ pub fn role(descriptor: &Descriptor, groups: bool) -> Value {
             "labels": {PLUGIN_LABEL: descriptor.name, AGGREGATE_LABEL: "true"},
         },
         "rules": rules,
-    })
+    });
+    let unchecked = unchecked(descriptor);
+    if !unchecked.is_empty() {
+        role["metadata"]["annotations"] = json!({UNCHECKED: unchecked.join(", ")});
+    }
+    role
+}
+
+/// Kinds that a plugin emits and that its plans are not held to what is of their own database in: nobody here knows what such objects
+/// do. To grant one is to trust the plugin with all that it does in the namespaces of its databases.
+pub fn unchecked(descriptor: &Descriptor) -> Vec<String> {
+    let unknown = descriptor.emits.iter().filter(|kind| !admission::is_known(&kind.group, &kind.kind));
+    unknown
+        .map(|kind| if kind.group.is_empty() { kind.plural.clone() } else { format!("{}.{}", kind.plural, kind.group) })
+        .collect()
 }
 
 const READ: &[&str] = &["get", "list", "watch"];
@@ -140,7 +158,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wit::{Column, ObjectKind};
+    use atomix_model::contract::{Column, ObjectKind};
 
     fn kind(group: &str, kind: &str, plural: &str) -> ObjectKind {
         let text = str::to_owned;
@@ -183,6 +201,14 @@ mod tests {
                 {"apiGroups": ["storage.cloud.atomix.io"], "resources": ["webstorageclasses"], "verbs": read},
             ])
         );
+    }
+
+    #[test]
+    fn the_role_names_the_kinds_that_nobody_checks() {
+        assert_eq!(role(&descriptor(), false)["metadata"].get("annotations"), None);
+        let mut it = descriptor();
+        it.emits.push(kind("example.com", "Widget", "widgets"));
+        assert_eq!(role(&it, false)["metadata"]["annotations"][UNCHECKED], "widgets.example.com");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use harness::audit::table;
 use harness::controller::USER;
-use harness::world::{Namespace, private_world};
+use harness::fixture::{Namespace, private_fixture};
 use harness::{dist, paths};
 use serde_json::{Value, json};
 
@@ -21,21 +21,21 @@ fn main() -> Result<()> {
 }
 
 async fn measure() -> Result<()> {
-    let world = private_world("bench").await;
+    let fixture = private_fixture("bench").await;
     for plugin in ["raft", "cache"] {
-        world.install(plugin).await?;
+        fixture.install(plugin).await?;
     }
-    let ns = world.namespace("bench").await;
+    let ns = fixture.namespace("bench").await;
     ns.create(
         "apiVersion: storage.cloud.atomix.io/v1beta1\nkind: RaftStorageClass\nmetadata: {name: raft}\nspec: {replicas: 3}\n",
     )
     .await;
-    let memory_before = resident_mib(&world.controller)?;
+    let memory_before = resident_mib(&fixture.controller)?;
 
-    let mark = world.mark().await;
+    let mark = fixture.mark().await;
     ns.create(&database("wide", PARTITIONS)).await;
     ns.wait("database/wide", "Ready").await;
-    let requests = world.requests_since(mark).await;
+    let requests = fixture.requests_since(mark).await;
     let ours: Vec<_> = requests.iter().filter(|request| request.user == USER && request.verb != "watch").cloned().collect();
     let objects = objects(&ns).await;
     let most = RATIO_MAX * objects as f64 + REQUESTS_ON_TOP;
@@ -45,7 +45,7 @@ async fn measure() -> Result<()> {
     ns.create(&many).await;
     let ready = |db: &Value| db["status"]["phase"] == "Ready";
     ns.until("databases", "all databases are Ready", |found| found.len() == DATABASES && found.iter().all(ready)).await;
-    let memory_after = resident_mib(&world.controller)?;
+    let memory_after = resident_mib(&fixture.controller)?;
 
     println!("a database of {PARTITIONS} partitions, a cluster of three each");
     println!("  objects created          {objects:>8}");

@@ -15,13 +15,13 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use harness::controller::Options;
 use harness::eventually::{Eventually, eventually};
+use harness::fixture::{Fixture, Namespace, private_fixture_with};
 use harness::grpc::Clients;
 use harness::grpc::controller::{GetPartitionGroupsRequest, PartitionGroupId};
 use harness::grpc::database::{DatabaseId, GetDatabaseRequest};
 use harness::grpc::membership::{GroupId, JoinGroupRequest};
 use harness::guard::{Guarded, Spec};
-use harness::load::{Ask, Pace, dial, press};
-use harness::world::{Namespace, World, private_world_with};
+use harness::load_generator::{Ask, Pace, dial, press};
 use harness::{dist, paths, ports};
 use kube::ResourceExt;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
@@ -51,18 +51,18 @@ fn main() -> Result<()> {
 
 async fn measure((controller, bare): (PathBuf, PathBuf)) -> Result<()> {
     let options = Options { program: Some(controller), ..Options::default() };
-    let world = private_world_with("bench-grpc", options).await;
-    let ns = world.namespace("bench").await;
+    let fixture = private_fixture_with("bench-grpc", options).await;
+    let ns = fixture.namespace("bench").await;
     make_databases(&ns).await?;
-    let cases = cases(&world, &ns).await?;
+    let cases = cases(&fixture, &ns).await?;
     ns.settled().await;
 
-    let (stream_kib, change) = watchers(&world, &ns).await?;
-    let bare = serve_bare(&world, bare, &cases).await?;
+    let (stream_kib, change) = watchers(&fixture, &ns).await?;
+    let bare = serve_bare(&fixture, bare, &cases).await?;
     let mut reads = Vec::new();
     for case in &cases {
         for connections in CONNECTIONS {
-            reads.push(read(&world, &bare, case, connections).await?);
+            reads.push(read(&fixture, &bare, case, connections).await?);
         }
     }
 
@@ -159,8 +159,8 @@ struct Case {
 }
 
 /// Waits until all databases are shown, and keeps the answers.
-async fn cases(world: &World, ns: &Namespace<'_>) -> Result<Vec<Case>> {
-    let channel = dial(&world.controller.grpc(), 1).await?.remove(0);
+async fn cases(fixture: &Fixture, ns: &Namespace<'_>) -> Result<Vec<Case>> {
+    let channel = dial(&fixture.controller.grpc(), 1).await?.remove(0);
     let id = |name: &str| Some(PartitionGroupId { name: name.to_owned(), namespace: ns.name.clone() });
     let clients = Clients::over(channel.clone());
     let shown = eventually(SOON, "all databases are shown", || {
@@ -188,15 +188,15 @@ async fn cases(world: &World, ns: &Namespace<'_>) -> Result<Vec<Case>> {
 }
 
 /// Starts the bare server with the controller's answers, and returns when it gives them.
-async fn serve_bare(world: &World, program: PathBuf, cases: &[Case]) -> Result<Server> {
+async fn serve_bare(fixture: &Fixture, program: PathBuf, cases: &[Case]) -> Result<Server> {
     let address = format!("127.0.0.1:{}", ports::free()?);
     let mut args = vec![address.clone()];
     for (at, case) in cases.iter().enumerate() {
-        let file = world.plane.dir().join(format!("answer-{at}"));
+        let file = fixture.plane.dir().join(format!("answer-{at}"));
         std::fs::write(&file, &case.answer)?;
         args.push(file.display().to_string());
     }
-    let (name, log) = ("bare".to_owned(), world.plane.log("bare"));
+    let (name, log) = ("bare".to_owned(), fixture.plane.log("bare"));
     let process = Guarded::spawn(&Spec { name, program, args, env: Vec::new(), log, grace: Duration::ZERO })?;
     for case in cases {
         let same = eventually(SOON, "the bare server answers", || async {
@@ -225,9 +225,9 @@ struct Read {
     ratio: f64,
 }
 
-async fn read(world: &World, bare: &Server, case: &Case, connections: usize) -> Result<Read> {
-    let pids = [world.controller.pid().context("the controller runs")?, bare.process.pid()];
-    let channels = [dial(&world.controller.grpc(), connections).await?, dial(&bare.address, connections).await?];
+async fn read(fixture: &Fixture, bare: &Server, case: &Case, connections: usize) -> Result<Read> {
+    let pids = [fixture.controller.pid().context("the controller runs")?, bare.process.pid()];
+    let channels = [dial(&fixture.controller.grpc(), connections).await?, dial(&bare.address, connections).await?];
     let mut paces: [Vec<Pace>; 2] = Default::default();
     let mut cpu_secs = [0.0; 2];
     for round in 0..=ROUNDS {
@@ -278,7 +278,7 @@ struct Change {
 }
 
 /// Opens streams of one group; says what one costs in KiB of resident memory, and how long changes take to reach all.
-async fn watchers(world: &World, ns: &Namespace<'_>) -> Result<(f64, Change)> {
+async fn watchers(fixture: &Fixture, ns: &Namespace<'_>) -> Result<(f64, Change)> {
     let members = api(ns, "Member", "members");
     for at in 0..MEMBERS {
         let name = format!("m-{at}");
@@ -290,11 +290,11 @@ async fn watchers(world: &World, ns: &Namespace<'_>) -> Result<(f64, Change)> {
     let group = Some(GroupId { name: "peers".to_owned(), namespace: ns.name.clone() });
     let ask =
         Ask::new("/atomix.membership.MembershipService/JoinGroup", &JoinGroupRequest { member: None, group_id: group });
-    let channels = dial(&world.controller.grpc(), CONNECTIONS[1]).await?;
+    let channels = dial(&fixture.controller.grpc(), CONNECTIONS[1]).await?;
     for channel in &channels {
         drop(ask.stream(channel).await?); // what the connection itself takes is there before streams are counted
     }
-    let before = resident_kib(world)?;
+    let before = resident_kib(fixture)?;
     let (told, mut arrivals) = mpsc::unbounded_channel();
     let mut tasks = tokio::task::JoinSet::new();
     for channel in channels.iter().cycle().take(STREAMS) {
@@ -306,7 +306,7 @@ async fn watchers(world: &World, ns: &Namespace<'_>) -> Result<(f64, Change)> {
             }
         });
     }
-    let stream_kib = (resident_kib(world)? - before) / STREAMS as f64;
+    let stream_kib = (resident_kib(fixture)? - before) / STREAMS as f64;
 
     let listed = members.list(&ListParams::default()).await?.metadata.resource_version.unwrap_or_default();
     let mut events = std::pin::pin!(members.watch(&WatchParams::default(), &listed).await?);
@@ -350,8 +350,8 @@ fn cpu_secs_of(pid: i32) -> Result<f64> {
 }
 
 /// Resident memory of the controller's process (proc(5), status).
-fn resident_kib(world: &World) -> Result<f64> {
-    let pid = world.controller.pid().context("the controller runs")?;
+fn resident_kib(fixture: &Fixture) -> Result<f64> {
+    let pid = fixture.controller.pid().context("the controller runs")?;
     let status =
         std::fs::read_to_string(format!("/proc/{pid}/status")).context("resident memory is read from /proc, so on Linux")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("/proc names VmRSS")?;

@@ -5,11 +5,11 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use harness::deployed::Deployed;
+use harness::deployed_controller::DeployedController;
 use harness::eventually::{Eventually, eventually};
+use harness::fixture::{Fixture, fixture_on_nodes};
 use harness::go::say;
-use harness::machines::{self, PAUSE};
-use harness::world::{World, world_on_nodes};
+use harness::real_nodes::{self, PAUSE};
 use harness::{dist, paths};
 use serde_json::{Value, json};
 
@@ -21,26 +21,26 @@ const DATABASES: usize = 100;
 const LABEL: &str = "app.kubernetes.io/name=atomix-controller";
 
 fn main() -> Result<()> {
-    machines::require()?;
+    real_nodes::require()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(measure())
 }
 
 async fn measure() -> Result<()> {
-    let nodes = world_on_nodes().await;
-    let world = nodes.world;
-    let memory_before = resident_mib(world).await?;
+    let nodes = fixture_on_nodes().await;
+    let fixture = nodes.fixture;
+    let memory_before = resident_mib(fixture).await?;
     let (mut ours, mut plain) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         say(&format!("round {} of {ROUNDS}: etcd as a Database, then by kubectl apply …", round + 1));
-        ours.push(as_database(world, &format!("ours-{round}")).await?);
-        plain.push(by_hand(world, &format!("plain-{round}")).await?);
+        ours.push(as_database(fixture, &format!("ours-{round}")).await?);
+        plain.push(by_hand(fixture, &format!("plain-{round}")).await?);
     }
     let (ours, plain) = (median(ours), median(plain));
     say(&format!("{DATABASES} databases …"));
-    many(world).await?;
-    let memory_after = resident_mib(world).await?;
-    let (node, start) = replica_start(world).await?;
+    many(fixture).await?;
+    let memory_after = resident_mib(fixture).await?;
+    let (node, start) = replica_start(fixture).await?;
     let image = std::fs::metadata(dist::image()?)?.len() as f64 / 1e6;
 
     println!("etcd, 3 partitions of 3 members on volumes, until all are ready (median of {ROUNDS})");
@@ -74,20 +74,20 @@ fn example(namespace: &str) -> Result<String> {
     Ok(text.replace("metadata:\n  name: etcd\n", &format!("metadata:\n  name: etcd\n  namespace: {namespace}\n")))
 }
 
-async fn as_database(world: &World<Deployed>, namespace: &str) -> Result<Duration> {
-    let kubectl = world.kubectl().namespace(namespace);
+async fn as_database(fixture: &Fixture<DeployedController>, namespace: &str) -> Result<Duration> {
+    let kubectl = fixture.kubectl().namespace(namespace);
     kubectl.run(["create", "namespace", namespace]).await?;
     let start = Instant::now();
     kubectl.run_with(["create", "-f", "-"], &example(namespace)?).await?;
     kubectl.run(["wait", "--for=condition=Ready", "database/etcd", "--timeout=180s"]).await?;
-    all_ready(world, namespace).await?;
+    all_ready(fixture, namespace).await?;
     let took = start.elapsed();
-    clean(world, namespace).await?;
+    clean(fixture, namespace).await?;
     Ok(took)
 }
 
-async fn by_hand(world: &World<Deployed>, namespace: &str) -> Result<Duration> {
-    let kubectl = world.kubectl().namespace(namespace);
+async fn by_hand(fixture: &Fixture<DeployedController>, namespace: &str) -> Result<Duration> {
+    let kubectl = fixture.kubectl().namespace(namespace);
     kubectl.run(["create", "namespace", namespace]).await?;
     let file = paths::state().join("bench/etcd.yaml");
     std::fs::create_dir_all(paths::state().join("bench"))?;
@@ -103,28 +103,28 @@ async fn by_hand(world: &World<Deployed>, namespace: &str) -> Result<Duration> {
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
     let start = Instant::now();
     kubectl.run_with(["apply", "-f", "-"], &list).await?;
-    all_ready(world, namespace).await?;
+    all_ready(fixture, namespace).await?;
     let took = start.elapsed();
-    clean(world, namespace).await?;
+    clean(fixture, namespace).await?;
     Ok(took)
 }
 
-async fn all_ready(world: &World<Deployed>, namespace: &str) -> Result<()> {
+async fn all_ready(fixture: &Fixture<DeployedController>, namespace: &str) -> Result<()> {
     for partition in 1..=3 {
         let set = format!("statefulset/etcd-{partition}");
-        world.kubectl().namespace(namespace).run(["rollout", "status", &set, "--timeout=180s"]).await?;
+        fixture.kubectl().namespace(namespace).run(["rollout", "status", &set, "--timeout=180s"]).await?;
     }
     Ok(())
 }
 
-async fn clean(world: &World<Deployed>, namespace: &str) -> Result<()> {
-    world.kubectl().run(["delete", "namespace", namespace, "--timeout=180s"]).await.map(drop)
+async fn clean(fixture: &Fixture<DeployedController>, namespace: &str) -> Result<()> {
+    fixture.kubectl().run(["delete", "namespace", namespace, "--timeout=180s"]).await.map(drop)
 }
 
 /// A hundred databases of a Deployment each, whose pods do nothing.
-async fn many(world: &World<Deployed>) -> Result<()> {
-    world.install("web").await?;
-    let ns = world.namespace("many").await;
+async fn many(fixture: &Fixture<DeployedController>) -> Result<()> {
+    fixture.install("web").await?;
+    let ns = fixture.namespace("many").await;
     let mut manifest = format!(
         "apiVersion: storage.cloud.atomix.io/v1beta1\nkind: WebStorageClass\nmetadata: {{name: web}}\nspec: {{image: '{PAUSE}'}}\n"
     );
@@ -145,9 +145,9 @@ async fn many(world: &World<Deployed>) -> Result<()> {
 }
 
 /// How long a replica that takes the place of another takes: from its making until it runs, and from then until it is ready.
-async fn replica_start(world: &World<Deployed>) -> Result<(Duration, Duration)> {
-    let kubectl = world.controller.kubectl();
-    let before = world.controller.pods().await?;
+async fn replica_start(fixture: &Fixture<DeployedController>) -> Result<(Duration, Duration)> {
+    let kubectl = fixture.controller.kubectl();
+    let before = fixture.controller.pods().await?;
     let first = before.first().context("the controller has a pod")?;
     kubectl.run(["delete", "pod", first, "--wait=false"]).await?;
     let deleted = Instant::now();
@@ -166,18 +166,18 @@ async fn replica_start(world: &World<Deployed>) -> Result<(Duration, Duration)> 
         }
     }
     let (running, ready) = (running.context("it ran")?, ready.context("it is ready")?);
-    world.controller.rolled_out().await?;
+    fixture.controller.rolled_out().await?;
     Ok((running - deleted, ready - running))
 }
 
 /// Resident memory of the replica that leads.
-async fn resident_mib(world: &World<Deployed>) -> Result<f64> {
-    let kubectl = world.controller.kubectl();
+async fn resident_mib(fixture: &Fixture<DeployedController>) -> Result<f64> {
+    let kubectl = fixture.controller.kubectl();
     let leader = kubectl.run(["get", "lease", "atomix-controller", "-o", "jsonpath={.spec.holderIdentity}"]).await?;
     let node = kubectl.run(["get", "pod", &leader, "-o", "jsonpath={.spec.nodeName}"]).await?;
     let number = node.trim_start_matches("node").parse().context("it runs on a real node")?;
     let read = ["sh", "-c", "grep -h VmRSS $(grep -lx atomix-controll /proc/[0-9]*/comm | sed 's/comm$/status/' | head -1)"];
-    let line = world.plane.with_node(number, |machine| machine.run(&read))?;
+    let line = fixture.plane.with_node(number, |machine| machine.run(&read))?;
     let kib: f64 = line.trim().trim_start_matches("VmRSS:").trim().trim_end_matches(" kB").parse()?;
     Ok(kib / 1024.0)
 }

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use atomix_controller::sandbox::{Revision, Sandbox};
-use atomix_controller::wit::Request;
+use atomix_model::contract::Request;
+use atomix_sandbox::{Revision, Sandbox};
 use harness::{dist, paths};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;

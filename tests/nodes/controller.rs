@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use harness::eventually::{Eventually, eventually};
+use harness::fixture::fixture_on_nodes;
 use harness::grpc::Clients;
 use harness::grpc::database::{DatabaseId, GetDatabaseRequest};
 use harness::ports;
-use harness::world::world_on_nodes;
 use serde_json::Value;
 use tonic::transport::Endpoint;
 
@@ -64,11 +64,11 @@ async fn repairs(etcd: &Running) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn databases_do_not_notice_what_happens_to_the_controller() {
-    let world = world_on_nodes().await;
-    let deployed = &world.controller;
+    let fixture = fixture_on_nodes().await;
+    let deployed = &fixture.controller;
     let kubectl = deployed.kubectl();
     kubectl.run(["cordon", "node3"]).await.unwrap(); // so that no storage runs there
-    let etcd = Running::start_as(&world, etcd(), "controller", ONE_PARTITION).await;
+    let etcd = Running::start_as(&fixture, etcd(), "controller", ONE_PARTITION).await;
     etcd.write(1, "first", "of partition 1").await;
     kubectl.run(["uncordon", "node3"]).await.unwrap();
     let before = pods(&etcd).await;
@@ -82,7 +82,7 @@ async fn databases_do_not_notice_what_happens_to_the_controller() {
     for pod in deployed.pods().await.unwrap() {
         let text = kubectl.run(["get", "pod", &pod, "-o", "json"]).await.unwrap();
         let pod: Value = serde_json::from_str(&text).unwrap();
-        world.plane.kill_container(&pod).unwrap();
+        fixture.plane.kill_container(&pod).unwrap();
         answers(&clients).await;
     }
     deployed.rolled_out().await.unwrap();
@@ -109,11 +109,11 @@ async fn databases_do_not_notice_what_happens_to_the_controller() {
         Ok(Eventually::NotYet("it does not".into()))
     });
     lost.await.unwrap();
-    tokio::task::block_in_place(|| world.plane.cut_node(3)).unwrap();
+    tokio::task::block_in_place(|| fixture.plane.cut_node(3)).unwrap();
     kubectl.run(["wait", "--for=condition=Ready=Unknown", "node/node3", "--timeout=60s"]).await.unwrap();
     answers(&clients).await;
     repairs(&etcd).await;
-    tokio::task::block_in_place(|| world.plane.start_node(3)).unwrap();
+    tokio::task::block_in_place(|| fixture.plane.start_node(3)).unwrap();
     kubectl.run(["wait", "--for=condition=Ready", "node/node3", "--timeout=60s"]).await.unwrap();
     deployed.rolled_out().await.unwrap();
 
@@ -140,7 +140,7 @@ async fn databases_do_not_notice_what_happens_to_the_controller() {
 
     // The API server and etcd start again.
     for program in ["kube-apiserver", "etcd"] {
-        world.plane.restart(program).await.unwrap();
+        fixture.plane.restart(program).await.unwrap();
         answers(&clients).await;
         repairs(&etcd).await;
     }

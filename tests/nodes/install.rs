@@ -1,8 +1,8 @@
 //! The install as printed: `deploy/atomix-controller.yaml` on real nodes.
 
 use harness::eventually::Eventually;
+use harness::fixture::fixture_on_nodes;
 use harness::images::CLIENT;
-use harness::world::world_on_nodes;
 
 /// A database in the older version whose image cannot be had.
 const DATABASE: &str = r"
@@ -24,8 +24,8 @@ spec:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn both_versions_go_through_the_service_and_programs_of_another_namespace_find_the_api_by_name() {
-    let world = world_on_nodes().await;
-    let kube_system = world.controller.kubectl();
+    let fixture = fixture_on_nodes().await;
+    let kube_system = fixture.controller.kubectl();
     let nodes = kube_system
         .run(["get", "pods", "-l", "app.kubernetes.io/name=atomix-controller", "-o", "jsonpath={.items[*].spec.nodeName}"])
         .await
@@ -35,7 +35,7 @@ async fn both_versions_go_through_the_service_and_programs_of_another_namespace_
     nodes.dedup();
     assert_eq!(nodes.len(), 2, "two replicas on two nodes: {nodes:?}");
 
-    let ns = world.namespace("install").await;
+    let ns = fixture.namespace("install").await;
     ns.create(DATABASE).await;
     let old = ns.kubectl(["get", "database.v1beta2.cloud.atomix.io/raft", "-o", "jsonpath={.spec.clusters}"]).await;
     assert_eq!(old, "3", "read in the version it was written in, and stored in the other");
@@ -61,7 +61,7 @@ async fn both_versions_go_through_the_service_and_programs_of_another_namespace_
     ];
     let answer = ns
         .eventually("the API answers by its name", || async {
-            Ok(Eventually::Now(world.kubectl().namespace("install").run(ask).await?))
+            Ok(Eventually::Now(fixture.kubectl().namespace("install").run(ask).await?))
         })
         .await;
     assert!(answer.contains("raft-3.install.svc.cluster.local"), "{answer}");

@@ -2,10 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bare_nodes;
 mod controller;
+mod data_safety;
+mod edits;
 mod etcd;
 mod install;
-mod machines;
+mod member_failures;
 mod oldclients;
+mod start_script;
 mod storage;
 mod valkey;

@@ -4,15 +4,15 @@
 //! were built on: it reads the `cluster.json` and `protocol.json` that are rendered as strictly as they did, and answers sessions and
 //! locks on the rendered ports. It replicates nothing: the first member leads, the others send clients on to it by its name.
 
+use harness::fixture::fixture_on_nodes;
 use harness::oldclients::{CLIENTS, GENERATIONS};
-use harness::world::world_on_nodes;
 
 const API: &str = "atomix-controller.kube-system.svc.cluster.local:5679";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_of_every_generation_lock_and_unlock_on_the_example_of_old() {
-    let world = world_on_nodes().await;
-    let ns = world.namespace("old-clients").await;
+    let fixture = fixture_on_nodes().await;
+    let ns = fixture.namespace("old-clients").await;
     ns.create_file("deploy/examples/raft.yaml").await;
     ns.wait("database/raft", "Ready").await;
     for generation in GENERATIONS {

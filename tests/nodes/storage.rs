@@ -5,14 +5,14 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use atomix_controller::limits::START_GRACE;
+use atomix_model::limits::START_GRACE;
 use futures::TryStreamExt;
 use harness::audit::table;
 use harness::controller::USER;
-use harness::deployed::Deployed;
+use harness::deployed_controller::DeployedController;
 use harness::eventually::{Eventually, eventually};
+use harness::fixture::{Fixture, Namespace, NodesFixture};
 use harness::images::CLIENT;
-use harness::world::{Namespace, OnNodes, World};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
@@ -41,7 +41,7 @@ pub struct Running {
     /// How it is asked.
     pub storage: Storage,
     /// Its namespace.
-    pub ns: Namespace<'static, Deployed>,
+    pub ns: Namespace<'static, DeployedController>,
     told: Arc<Mutex<Vec<Value>>>,
     listener: tokio::task::JoinHandle<()>,
 }
@@ -54,15 +54,15 @@ impl Drop for Running {
 
 impl Running {
     /// Creates the example as printed, in a namespace of that name, and returns when it is Ready.
-    pub async fn start(on: &OnNodes, storage: Storage) -> Running {
+    pub async fn start(on: &NodesFixture, storage: Storage) -> Running {
         let example = std::fs::read_to_string(harness::dist::example(storage.name)).unwrap();
         let namespace = storage.name;
         Running::start_as(on, storage, namespace, &example).await
     }
 
     /// The same with another manifest, in another namespace.
-    pub async fn start_as(on: &OnNodes, storage: Storage, namespace: &str, manifest: &str) -> Running {
-        let ns = on.world.namespace(namespace).await;
+    pub async fn start_as(on: &NodesFixture, storage: Storage, namespace: &str, manifest: &str) -> Running {
+        let ns = on.fixture.namespace(namespace).await;
         let told = Arc::new(Mutex::new(Vec::new()));
         let databases = ns.api("cloud.atomix.io", "v1beta3", "Database", "databases");
         let heard = told.clone();
@@ -80,9 +80,9 @@ impl Running {
         running
     }
 
-    /// The world that it is in.
-    pub fn world(&self) -> &World<Deployed> {
-        self.ns.world()
+    /// The fixture that the namespace belongs to.
+    pub fn fixture(&self) -> &Fixture<DeployedController> {
+        self.ns.fixture()
     }
 
     /// Waits until the Database is Ready and not Degraded, of its newest generation.
@@ -106,13 +106,8 @@ impl Running {
 
     /// Stores a value in a partition, waiting for it to be taken.
     pub async fn write(&self, partition: usize, key: &str, value: &str) {
-        self.writes_within(LIMIT, partition, key, value).await;
-    }
-
-    /// Stores a value in a partition, which takes it within `limit`.
-    pub async fn writes_within(&self, limit: Duration, partition: usize, key: &str, value: &str) {
         let words = (self.storage.write)(&self.address(partition), key, value);
-        let done = eventually(limit, "the write is taken", || async { Ok(Eventually::Now(self.client(&words).await?)) });
+        let done = eventually(LIMIT, "the write is taken", || async { Ok(Eventually::Now(self.client(&words).await?)) });
         self.ns.must(done.await).await;
     }
 
@@ -155,7 +150,7 @@ impl Running {
     pub async fn kill_process(&self, pod: &str) {
         let text = self.ns.kubectl(["get", "pod", pod, "-o", "json"]).await;
         let pod: Value = serde_json::from_str(&text).unwrap();
-        self.world().plane.kill_container(&pod).unwrap();
+        self.fixture().plane.kill_container(&pod).unwrap();
         let name = pod["metadata"]["name"].as_str().unwrap();
         self.ns
             .until(&format!("pod/{name}"), "the kubelet has started it again", |found| {
@@ -190,13 +185,13 @@ impl Running {
             self.ns.kubectl(["delete", "pod", "app", "--grace-period=1"]).await;
             self.start_client(number % 3 + 1).await;
         }
-        tokio::task::block_in_place(|| self.world().plane.cut_node(number)).unwrap();
+        tokio::task::block_in_place(|| self.fixture().plane.cut_node(number)).unwrap();
         number
     }
 
     /// Switches a node on again.
     pub fn start_node(&self, number: usize) {
-        tokio::task::block_in_place(|| self.world().plane.start_node(number)).unwrap();
+        tokio::task::block_in_place(|| self.fixture().plane.start_node(number)).unwrap();
     }
 
     /// Waits until the Database has been Ready for so long that a missing member counts as a loss, not as one that starts; then
@@ -236,11 +231,11 @@ impl Running {
 
     /// Waits until the controller asks the API server for nothing during three seconds.
     pub async fn silent(&self) {
-        let world = self.world();
+        let fixture = self.fixture();
         let done = eventually(Duration::from_secs(60), "the API is silent", || async {
-            let mark = world.mark().await;
+            let mark = fixture.mark().await;
             tokio::time::sleep(Duration::from_secs(3)).await; // nothing announces that nothing comes
-            let requests = world.requests_since(mark).await;
+            let requests = fixture.requests_since(mark).await;
             let ours = requests.iter().filter(|request| request.user == USER).count();
             Ok(Eventually::when(ours == 0, || table(&requests)))
         });
@@ -249,7 +244,7 @@ impl Running {
 
     /// kubectl in its namespace.
     pub async fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
-        self.world().kubectl().namespace(&self.ns.name).run(args).await
+        self.fixture().kubectl().namespace(&self.ns.name).run(args).await
     }
 
     /// Runs the client in its pod.

@@ -1,9 +1,11 @@
 //! Valkey of Debian 13: a primary and a replica a partition, as the example says; the servers behind the old Redis class; and what a class
 //! may ask for of either.
 
-use harness::deployed::Deployed;
-use harness::eventually::Eventually;
-use harness::world::{Namespace, world_on_nodes};
+use std::time::Duration;
+
+use harness::deployed_controller::DeployedController;
+use harness::eventually::{Eventually, eventually};
+use harness::fixture::{Namespace, fixture_on_nodes};
 
 use super::storage::{Running, Storage};
 
@@ -21,7 +23,7 @@ fn valkey(name: &'static str) -> Storage {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn valkey_keeps_what_was_written_whatever_happens_to_it() {
-    let nodes = world_on_nodes().await;
+    let nodes = fixture_on_nodes().await;
     let valkey = Running::start(&nodes, valkey("valkey")).await;
     valkey.all_write(2).await;
     valkey.all_read(2).await;
@@ -105,8 +107,8 @@ async fn valkey_keeps_what_was_written_whatever_happens_to_it() {
 /// The proxy's image cannot be had: its pod cannot start, and the Database says so. The servers behind it run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_servers_behind_the_old_redis_class_run_and_copy_the_first() {
-    let world = world_on_nodes().await;
-    let ns = world.namespace("redis").await;
+    let fixture = fixture_on_nodes().await;
+    let ns = fixture.namespace("redis").await;
     ns.create_file("deploy/examples/redis.yaml").await;
     ns.kubectl(["patch", "redisstorageclass/redis", "--type=merge", "--patch", r#"{"spec":{"backend":{"replicas":2}}}"#])
         .await;
@@ -129,6 +131,24 @@ async fn the_servers_behind_the_old_redis_class_run_and_copy_the_first() {
         Ok(Eventually::when(read.trim() == "written", || read))
     })
     .await;
+    // The first server loses its volume: it waits, and the copy keeps what it has, until the class says what to do.
+    ns.kubectl(["delete", "pvc", "data-redis-1-0", "--wait=false"]).await;
+    ns.kubectl(["delete", "pod", "redis-1-0"]).await;
+    ns.until("database/redis", "the first server waits", |found| {
+        found.iter().any(|database| database["status"].to_string().contains("PrimaryWithoutData"))
+    })
+    .await;
+    let second = ns.kubectl(["get", "pod", "redis-1-1", "-o", "jsonpath={.status.podIP}"]).await;
+    assert_eq!(ask(&ns, &second, &["GET", "first"]).await.unwrap().trim(), "written");
+    let word = r#"{"spec":{"backend":{"primaryWithoutData":"CopyFromReplica"}}}"#;
+    ns.kubectl(["patch", "redisstorageclass/redis", "--type=merge", "--patch", word]).await;
+    let mounted_and_copied = Duration::from_secs(240); // the kubelet brings a ConfigMap to its pods within a minute or two
+    let done = eventually(mounted_and_copied, "both servers are ready", || async {
+        let set = ns.one("statefulset/redis-1").await;
+        Ok(Eventually::when(set["status"]["readyReplicas"] == 2, || set["status"].to_string()))
+    });
+    ns.must(done.await).await;
+    assert_eq!(ask(&ns, "redis-1-hs", &["GET", "first"]).await.unwrap().trim(), "written");
     ns.kubectl(["delete", "database/redis"]).await;
 }
 
@@ -171,7 +191,7 @@ spec:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn servers_ask_for_their_password_and_pods_are_as_the_class_says() {
-    let nodes = world_on_nodes().await;
+    let nodes = fixture_on_nodes().await;
     let kubectl = nodes.kubectl();
     let (label, taint) = ("atomix.test/storage=here", "atomix.test/storage=only:NoSchedule");
     kubectl.run(["label", "node", "node2", "node3", label]).await.unwrap();
@@ -192,12 +212,12 @@ async fn servers_ask_for_their_password_and_pods_are_as_the_class_says() {
         }
         let cli = format!("{server}-cli");
         for host in ["secured-1", "secured-1-r"] {
-            let ask = ["exec", "secured-1-0", "--", "env", "--unset=REDISCLI_AUTH", &cli, "-h", host, "get", "first"];
+            let ask = ["exec", "secured-1-0", "--", &cli, "-h", host, "get", "first"];
             let refused = servers.kubectl(&ask).await.unwrap();
             assert!(refused.contains("NOAUTH"), "{server}: {host}: {refused}");
         }
         for (program, printed) in [("id -u", "1001"), ("id -g", "1001"), ("printenv GREETING", "hello")] {
-            let command = ["exec", "secured-1-0", "--"].into_iter().chain(program.split(' '));
+            let command = ["exec", "secured-1-0", "-c", "server", "--"].into_iter().chain(program.split(' '));
             assert_eq!(servers.ns.kubectl(command).await.trim(), printed, "{server}: {program}");
         }
         let pods = servers.ns.get("pods").await;
@@ -216,7 +236,7 @@ async fn servers_ask_for_their_password_and_pods_are_as_the_class_says() {
         servers.kill_process("secured-1-0").await;
         servers.ready().await;
         servers.all_read(1).await;
-        passwords_come_and_go(&servers, server).await;
+        passwords_come_and_go(&servers).await;
         servers.kubectl(&["delete", "database/secured"]).await.unwrap();
         servers.ns.wait_gone("statefulset/secured-1").await;
     }
@@ -225,8 +245,7 @@ async fn servers_ask_for_their_password_and_pods_are_as_the_class_says() {
 }
 
 /// A replica that has another password than its primary cannot follow it: the primary does not wait for it then.
-async fn passwords_come_and_go(servers: &Running, server: &str) {
-    let cli = &format!("{server}-cli");
+async fn passwords_come_and_go(servers: &Running) {
     let secret = |name: &str, password: &str| {
         format!("apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{password: {password}}}\n")
     };
@@ -242,12 +261,12 @@ async fn passwords_come_and_go(servers: &Running, server: &str) {
         servers
             .ns
             .until("pods", "both servers have the password", |pods| {
-                let env = |pod: &serde_json::Value| pod["spec"]["containers"][0]["env"].to_string();
-                let servers: Vec<_> = pods.iter().filter(|pod| pod["metadata"]["name"] != "app").map(env).collect();
-                servers.len() == 2 && servers.iter().all(|env| env.contains("another") == (password != "null"))
+                let volumes = |pod: &serde_json::Value| pod["spec"]["volumes"].to_string();
+                let servers: Vec<_> = pods.iter().filter(|pod| pod["metadata"]["name"] != "app").map(volumes).collect();
+                servers.len() == 2 && servers.iter().all(|volumes| volumes.contains("another") == (password != "null"))
             })
             .await;
-        follows(servers, cli, what).await;
+        follows(servers, what).await;
     }
     servers.kubectl(&["patch", "secret/another", "--patch", r#"{"stringData":{"password":"one more"}}"#]).await.unwrap();
     servers.kubectl(&["rollout", "restart", "statefulset/secured-1-r", "statefulset/secured-1"]).await.unwrap();
@@ -259,29 +278,33 @@ async fn passwords_come_and_go(servers: &Running, server: &str) {
             pods.iter().filter(restarted).count() == 2
         })
         .await;
-    follows(servers, cli, "restarted").await;
+    follows(servers, "restarted").await;
 }
 
 /// What is written to the primary is read from its replica, each asked in its own pod with the password that it has.
-async fn follows(servers: &Running, cli: &str, value: &str) {
+async fn follows(servers: &Running, value: &str) {
     servers.ready().await;
     let ask = |pod: &str, words: &[&str]| {
-        let all: Vec<String> = ["exec", pod, "--", cli].iter().chain(words).map(|word| (*word).to_owned()).collect();
+        let all: Vec<String> = ["exec", pod, "-c", "server", "--", "sh", "/etc/server/server.sh", "cli"]
+            .iter()
+            .chain(words)
+            .map(|word| (*word).to_owned())
+            .collect();
         async move { servers.kubectl(&all.iter().map(String::as_str).collect::<Vec<_>>()).await }
     };
     assert_eq!(ask("secured-1-0", &["get", "first"]).await.unwrap().trim(), "of partition 1", "{value}");
     assert_eq!(ask("secured-1-0", &["set", "password", value]).await.unwrap().trim(), "OK", "{value}");
-    servers
-        .ns
-        .eventually("the replica has it", || async {
-            let read = ask("secured-1-r-0", &["get", "password"]).await?;
-            Ok(Eventually::when(read.trim() == value, || read))
-        })
-        .await;
+    // A replica that had spoken to the primary before, whose pod is gone without a word, notices after repl-timeout (60 s).
+    let done = eventually(Duration::from_secs(150), "the replica has it", || async {
+        let read = ask("secured-1-r-0", &["get", "password"]).await?;
+        Ok(Eventually::when(read.trim() == value, || read))
+    })
+    .await;
+    servers.ns.must(done).await;
 }
 
-async fn ask(ns: &Namespace<'_, Deployed>, host: &str, words: &[&str]) -> anyhow::Result<String> {
+async fn ask(ns: &Namespace<'_, DeployedController>, host: &str, words: &[&str]) -> anyhow::Result<String> {
     let address = format!("{host}:6379");
     let client = ["exec", "app", "--", "client", "resp", &address];
-    ns.world().kubectl().namespace(&ns.name).run(client.into_iter().chain(words.iter().copied())).await
+    ns.fixture().kubectl().namespace(&ns.name).run(client.into_iter().chain(words.iter().copied())).await
 }

@@ -12,10 +12,10 @@ use crate::paths;
 
 pub use crate::go::say;
 
-/// Names the version of Kubernetes, e.g. `1.33`, where it is not the one of tests/controlplane/go.mod: that of a folder beside it.
+/// Names the version of Kubernetes, e.g. `1.33`, where it is not the one of tests/kubernetes/go.mod: that of a folder beside it.
 const KUBERNETES: &str = "ATOMIX_KUBERNETES";
 
-/// A program to build: name, package, folder of its go.mod below tests/controlplane, how long it takes on 2 cores when nothing is
+/// A program to build: name, package, folder of its go.mod below tests/kubernetes, how long it takes on 2 cores when nothing is
 /// cached (each finds compiled what the ones before it share with it).
 type Source = (&'static str, &'static str, &'static str, &'static str);
 
@@ -69,6 +69,16 @@ pub fn build_for_real_nodes() -> Result<Assets> {
     build_all(&[&PROGRAMS[..], &NODE_PROGRAMS].concat())
 }
 
+/// Whether the programs are there, so that nothing has to be built.
+pub fn are_built() -> bool {
+    let sources = paths::root().join("tests/kubernetes");
+    let Ok(print) = fingerprint(&sources) else { return false };
+    let bin = paths::state().join("controlplane").join(print).join("bin");
+    let supplied = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    let places = |name: &str| [Some(bin.join(name)), supplied.as_ref().map(|dir| dir.join(name))];
+    PROGRAMS.iter().all(|(name, ..)| places(name).into_iter().flatten().any(|path| path.is_file()))
+}
+
 /// Builds Helm, if it is not there yet, and returns its path: for the test of the chart.
 pub fn helm() -> Result<PathBuf> {
     Ok(build_all(&[HELM])?.program("helm").to_owned())
@@ -77,7 +87,7 @@ pub fn helm() -> Result<PathBuf> {
 const HELM: Source = ("helm", "helm.sh/helm/v4/cmd/helm", "helm", "1 min");
 
 fn build_all(sources_of: &[Source]) -> Result<Assets> {
-    let sources = paths::root().join("tests/controlplane");
+    let sources = paths::root().join("tests/kubernetes");
     let dir = paths::state().join("controlplane").join(fingerprint(&sources)?);
     let bin = dir.join("bin");
     fs::create_dir_all(&bin).with_context(|| format!("could not make {}", bin.display()))?;
@@ -87,15 +97,17 @@ fn build_all(sources_of: &[Source]) -> Result<Assets> {
     let supplied = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
     let kubernetes = kubernetes(&sources)?;
     let mut programs = BTreeMap::new();
-    for &(name, package, module, takes) in sources_of {
+    for &(name, ..) in sources_of {
         let given = supplied.as_ref().map(|dir| dir.join(name)).filter(|path| path.is_file());
         let path = given.unwrap_or_else(|| bin.join(name));
-        if !path.is_file() {
-            let of_kubernetes = package.starts_with("k8s.io/kubernetes/");
-            let module = if of_kubernetes { kubernetes.clone() } else { sources.join(module) };
-            go_build(name, package, &module, takes, &path)?;
-        }
         programs.insert(name, path);
+    }
+    let missing = |source: &&Source| !programs[source.0].is_file();
+    let (of_kubernetes, others): (Vec<_>, Vec<_>) =
+        sources_of.iter().filter(missing).partition(|(_, package, ..)| package.starts_with(KUBERNETES_PACKAGE));
+    build_kubernetes(&of_kubernetes, &kubernetes, &bin)?;
+    for &(name, package, module, takes) in others {
+        go_build(name, package, &sources.join(module), takes, &programs[name])?;
     }
     let stages = dir.join("stages.yaml");
     if !stages.is_file() {
@@ -135,12 +147,32 @@ fn fingerprint(sources: &Path) -> Result<String> {
     go::fingerprint(&files, format!("{STAGES:?}").as_bytes())
 }
 
+/// How the packages of Kubernetes' own programs begin.
+const KUBERNETES_PACKAGE: &str = "k8s.io/kubernetes/";
+
+/// Builds programs of Kubernetes together: they share most of their packages, and one links while another compiles.
+fn build_kubernetes(sources: &[&Source], module: &Path, bin: &Path) -> Result<()> {
+    let (names, packages): (Vec<&str>, Vec<&str>) = sources.iter().map(|source| (source.0, source.1)).unzip();
+    if names.is_empty() {
+        return Ok(());
+    }
+    // Without it the API server and the nodes call themselves v0.0.0-master+$Format:%H$.
+    let link = format!(" -X k8s.io/component-base/version.gitVersion={}", version(module, "k8s.io/kubernetes")?);
+    let takes: Vec<&str> = sources.iter().map(|source| source.3).collect();
+    let (name, takes) = (names.join(", "), takes.join(" + "));
+    let fresh = bin.join("fresh");
+    fs::create_dir_all(&fresh).with_context(|| format!("could not make {}", fresh.display()))?;
+    go::build_all(&Program { name: &name, package: "", module, takes: &takes, link: &link }, &packages, &fresh)?;
+    for name in names {
+        fs::rename(fresh.join(name), bin.join(name)).with_context(|| format!("go built no {name}"))?;
+    }
+    Ok(())
+}
+
 fn go_build(name: &str, package: &str, module: &Path, takes: &str, out: &Path) -> Result<()> {
     let version = match name {
         "kwok" => format!(" -X sigs.k8s.io/kwok/pkg/consts.Version={}", version(module, "sigs.k8s.io/kwok")?),
-        _ if !package.starts_with("k8s.io/kubernetes/") => String::new(),
-        // Without it the API server and the nodes call themselves v0.0.0-master+$Format:%H$.
-        _ => format!(" -X k8s.io/component-base/version.gitVersion={}", version(module, "k8s.io/kubernetes")?),
+        _ => String::new(),
     };
     go::build(&Program { name, package, module, takes, link: &version }, out)
 }
@@ -188,7 +220,7 @@ mod tests {
 
     #[test]
     fn versions_are_those_of_the_go_mod_files() {
-        let sources = paths::root().join("tests/controlplane");
+        let sources = paths::root().join("tests/kubernetes");
         assert!(version(&sources, "k8s.io/kubernetes").expect("it is there").starts_with("v1.36."));
         assert!(version(&sources.join("kubernetes-1.33"), "k8s.io/kubernetes").expect("it is there").starts_with("v1.33."));
         assert!(version(&sources.join("kwok"), "sigs.k8s.io/kwok").expect("it is there").starts_with("v0."));

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ pub struct Mark(u64);
 
 /// One request that was answered, or a watch that was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // its fields explain themselves
 pub struct Request {
     /// The user that the API server took it for, e.g. `system:serviceaccount:kube-system:atomix-controller`.
     pub user: String,
@@ -40,6 +41,8 @@ pub struct Request {
     pub user_agent: String,
     /// get, list, watch, create, update, patch, delete, deletecollection; of other paths the HTTP method.
     pub verb: String,
+    /// API group; empty for the core group and for other paths.
+    pub group: String,
     /// Plural with its sub-resource, e.g. `databases/status`; empty for other paths.
     pub resource: String,
     /// Namespace; empty for what has none.
@@ -48,7 +51,6 @@ pub struct Request {
     pub name: String,
     /// Path and query.
     pub uri: String,
-    /// Status code of the answer.
     pub code: u16,
 }
 
@@ -91,16 +93,7 @@ impl Audit {
     pub fn between(&self, from: Mark, to: Mark) -> Result<Vec<Request>> {
         let text = self.read(from.0)?;
         let length = usize::try_from(to.0.saturating_sub(from.0)).unwrap_or(usize::MAX).min(text.len());
-        let mut requests = Vec::new();
-        for line in text[..length].lines().filter(|line| !line.is_empty()) {
-            let line: Line = serde_json::from_str(line).with_context(|| format!("a line of the audit log: {line}"))?;
-            let (watch, opened) = (line.verb == "watch", line.stage == "ResponseStarted");
-            // Other long answers are logged twice as well; they count once, when they end. A refused watch never opens.
-            let refused = line.response_status.code >= 400;
-            if (watch && (opened || refused)) || (!watch && !opened) {
-                requests.push(line.into_request());
-            }
-        }
+        let mut requests = parsed(&text[..length])?;
         requests.retain(|request| !request.uri.starts_with("/version?mark="));
         // A cluster is silent beyond open watches and leases: whoever counts requests counts these nowhere. Refused ones stay, so
         // that a right that is missing is seen.
@@ -109,15 +102,38 @@ impl Audit {
     }
 
     fn read(&self, from: u64) -> Result<String> {
-        let what = || format!("could not read {}", self.path.display());
-        let mut file = std::fs::File::open(&self.path).with_context(what)?;
-        file.seek(SeekFrom::Start(from)).with_context(what)?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).with_context(what)?;
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1); // the last line may be half written
-        bytes.truncate(whole);
-        String::from_utf8(bytes).with_context(what)
+        lines(&self.path, from)
     }
+}
+
+/// All requests of a log, in the order of their answers.
+pub fn read(log: &Path) -> Result<Vec<Request>> {
+    parsed(&lines(log, 0)?)
+}
+
+fn lines(log: &Path, from: u64) -> Result<String> {
+    let what = || format!("could not read {}", log.display());
+    let mut file = std::fs::File::open(log).with_context(what)?;
+    file.seek(SeekFrom::Start(from)).with_context(what)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).with_context(what)?;
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1); // the last line may be half written
+    bytes.truncate(whole);
+    String::from_utf8(bytes).with_context(what)
+}
+
+fn parsed(text: &str) -> Result<Vec<Request>> {
+    let mut requests = Vec::new();
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        let line: Line = serde_json::from_str(line).with_context(|| format!("a line of the audit log: {line}"))?;
+        let (watch, opened) = (line.verb == "watch", line.stage == "ResponseStarted");
+        // Other long answers are logged twice as well; they count once, when they end. A refused watch never opens.
+        let refused = line.response_status.code >= 400;
+        if (watch && (opened || refused)) || (!watch && !opened) {
+            requests.push(line.into_request());
+        }
+    }
+    Ok(requests)
 }
 
 /// A table of requests, most frequent first: how many, who, what. For messages.
@@ -158,8 +174,9 @@ struct User {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 struct ObjectRef {
+    api_group: String,
     resource: String,
     subresource: String,
     namespace: String,
@@ -174,9 +191,9 @@ struct ResponseStatus {
 
 impl Line {
     fn into_request(self) -> Request {
-        let ObjectRef { resource, subresource, namespace, name } = self.object_ref;
+        let ObjectRef { api_group: group, resource, subresource, namespace, name } = self.object_ref;
         let resource = if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") };
         let (user, user_agent, code) = (self.user.username, self.user_agent, self.response_status.code);
-        Request { user, user_agent, verb: self.verb, resource, namespace, name, uri: self.uri, code }
+        Request { user, user_agent, verb: self.verb, group, resource, namespace, name, uri: self.uri, code }
     }
 }

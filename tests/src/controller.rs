@@ -14,7 +14,8 @@ use crate::controlplane::ControlPlane;
 use crate::eventually::{Eventually, eventually};
 use crate::guard::{Guarded, Spec, log_tail};
 use crate::pki::{self, Credential};
-use crate::{deploy, loopback, paths, ports};
+use crate::proxy::Proxy;
+use crate::{deploy, local_http, paths, ports};
 
 /// The namespace that the controller lives in.
 pub const NAMESPACE: &str = "kube-system";
@@ -23,6 +24,8 @@ pub const ACCOUNT: &str = "atomix-controller";
 /// The user that the API server takes the controller for.
 pub const USER: &str = "system:serviceaccount:kube-system:atomix-controller";
 
+/// The file of its token, in the control plane's folder.
+const TOKEN: &str = "controller.token";
 /// How long a token lives: the shortest that the API server gives.
 const TOKEN_SECS: i64 = 600;
 /// How often a fresh token is put in its place: well before the old one ends.
@@ -56,6 +59,7 @@ pub struct Controller {
     replica: String,
     metrics: u16,
     grpc: u16,
+    webhook: u16,
     process: Mutex<Option<Guarded>>,
     /// Keeps the token fresh that all replicas use.
     tokens: Option<tokio::task::JoinHandle<()>>,
@@ -71,7 +75,7 @@ impl Controller {
         let webhook_url = format!("https://127.0.0.1:{webhook}");
         deploy::apply(&plane, &webhook_url).await?;
 
-        let token = plane.dir().join("controller.token");
+        let token = plane.dir().join(TOKEN);
         refresh(&plane, &token).await?;
         let kubeconfig = plane.kubeconfig("controller");
         let server = options.server.clone().unwrap_or_else(|| plane.server());
@@ -107,7 +111,7 @@ impl Controller {
             }
         });
         let (process, tokens) = (Mutex::default(), Some(tokens));
-        let controller = Controller { plane, spec, replica: replica(0), metrics, grpc, process, tokens };
+        let controller = Controller { plane, spec, replica: replica(0), metrics, grpc, webhook, process, tokens };
         controller.start().await?;
         Ok(controller)
     }
@@ -115,6 +119,11 @@ impl Controller {
     /// Starts one more replica beside the first and returns when it is ready. It ends before the first is dropped. The API server
     /// calls webhooks at the first only.
     pub async fn another(&self, number: usize) -> Result<Controller> {
+        self.another_through(number, None).await
+    }
+
+    /// The same; it reaches the API server through `proxy`, if there is one.
+    pub async fn another_through(&self, number: usize, proxy: Option<&Proxy>) -> Result<Controller> {
         let (metrics, grpc, webhook, replica) = (ports::free()?, ports::free()?, ports::free()?, replica(number));
         let mut spec = self.spec.clone();
         spec.log = self.plane.log(&replica);
@@ -127,8 +136,14 @@ impl Controller {
             ]
             .map(|(key, value)| (key.to_owned(), value)), // the last of one name counts
         );
+        if let Some(proxy) = proxy {
+            let kubeconfig = self.plane.kubeconfig(&replica);
+            let token = Credential::TokenFile(self.plane.dir().join(TOKEN));
+            pki::write(&kubeconfig, &pki::kubeconfig(proxy.address(), self.plane.authority().pem(), &token))?;
+            spec.env.push(("KUBECONFIG".to_owned(), kubeconfig.display().to_string()));
+        }
         let (plane, process) = (self.plane.clone(), Mutex::default());
-        let controller = Controller { plane, spec, replica, metrics, grpc, process, tokens: None };
+        let controller = Controller { plane, spec, replica, metrics, grpc, webhook, process, tokens: None };
         controller.start().await?;
         Ok(controller)
     }
@@ -136,6 +151,11 @@ impl Controller {
     /// What this replica calls itself.
     pub fn replica(&self) -> &str {
         &self.replica
+    }
+
+    /// Where its webhook answers.
+    pub fn webhook(&self) -> String {
+        format!("127.0.0.1:{}", self.webhook)
     }
 
     /// Where its gRPC API answers, e.g. `127.0.0.1:5679`.
@@ -169,7 +189,7 @@ impl Controller {
             if self.ended() {
                 return Ok(Eventually::Never("it ended".into()));
             }
-            let answer = loopback::get(self.metrics, "/readyz").await?;
+            let answer = local_http::get(self.metrics, "/readyz").await?;
             Ok(Eventually::when(answer.status == 200, || format!("{} {}", answer.status, answer.body)))
         });
         ready.await.with_context(|| format!("last lines of its log:\n{}", self.log_tail(20)))
@@ -221,7 +241,7 @@ impl Controller {
 
     /// Its metrics, as text.
     pub async fn metrics(&self) -> Result<String> {
-        Ok(loopback::get(self.metrics, "/metrics").await?.body)
+        Ok(local_http::get(self.metrics, "/metrics").await?.body)
     }
 
     /// The last lines that it logged.

@@ -15,10 +15,10 @@ use crate::audit::{self, Audit};
 use crate::eventually::{Eventually, eventually};
 use crate::guard::{Guarded, Spec, log_tail};
 use crate::kubectl::Kubectl;
-use crate::machines::{self, Cluster, Machine};
+use crate::linux_namespaces::LinuxNamespaces;
 use crate::pki::{self, Authority, Credential};
-use crate::realm::Realm;
-use crate::{images, loopback, nodes, paths, ports, volumes};
+use crate::real_nodes::{self, Cluster, RealNode};
+use crate::{images, kwok_nodes, local_http, paths, ports, volumes};
 
 /// How long a control plane may take to answer, on a busy machine; it takes about four seconds on a quiet one.
 const READY_WITHIN: Duration = Duration::from_secs(90);
@@ -74,10 +74,10 @@ pub struct ControlPlane {
 /// What a control plane with real nodes has besides. Its parts end in this order.
 #[derive(Debug)]
 struct Real {
-    machines: Mutex<Vec<Machine>>,
+    machines: Mutex<Vec<RealNode>>,
     images: Vec<PathBuf>,
     _server: Guarded,
-    realm: Realm,
+    namespaces: LinuxNamespaces,
 }
 
 impl Real {
@@ -86,26 +86,28 @@ impl Real {
             bail!("{nodes} real nodes are asked for; 1 to 9 can be had");
         }
         let name = dir.strip_prefix(paths::state()).unwrap_or(dir).display().to_string();
-        let cgroup = format!("atomix-{}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
-        let realm = Realm::start(&dir.join("realm"), &cgroup)?;
-        machines::lay_bridge(&realm)?;
+        let cgroup = format!("atomix-{}-{}", paths::sign(), name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+        let namespaces = LinuxNamespaces::start(&dir.join("ns"), &cgroup)?;
+        real_nodes::lay_bridge(&namespaces)?;
         fs::create_dir_all(dir.join("volumes")).context("could not make the folder of volumes")?;
         let cluster = Cluster { dir: dir.to_owned(), assets: assets.clone(), cgroup, nodes };
-        let machines = (1..=nodes).map(|number| Machine::new(cluster.clone(), number)).collect();
-        let server = realm.forward(port, &format!("127.0.0.1:{port}"), &dir.join("log/forward.log"))?;
-        Ok(Real { machines: Mutex::new(machines), images, _server: server, realm })
+        let machines = (1..=nodes).map(|number| RealNode::new(cluster.clone(), number)).collect();
+        let server = namespaces.forward(port, &format!("127.0.0.1:{port}"), &dir.join("log/forward.log"))?;
+        Ok(Real { machines: Mutex::new(machines), images, _server: server, namespaces })
     }
 
     fn boot(&self) -> Result<()> {
         let mut machines = self.machines();
         std::thread::scope(|scope| {
-            let boots: Vec<_> =
-                machines.iter_mut().map(|machine| scope.spawn(move || machine.boot(&self.realm, &self.images))).collect();
+            let boots: Vec<_> = machines
+                .iter_mut()
+                .map(|machine| scope.spawn(move || machine.boot(&self.namespaces, &self.images)))
+                .collect();
             boots.into_iter().try_for_each(|boot| boot.join().unwrap_or_else(|_| bail!("a node's start panicked")))
         })
     }
 
-    fn machines(&self) -> std::sync::MutexGuard<'_, Vec<Machine>> {
+    fn machines(&self) -> std::sync::MutexGuard<'_, Vec<RealNode>> {
         self.machines.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 }
@@ -126,7 +128,7 @@ impl ControlPlane {
         match &options.nodes {
             Nodes::Played(count) => {
                 plane.run("kwok", kwok_flags(&plane.dir, &plane.assets.stages)?)?;
-                nodes::create(&plane, *count).await?;
+                kwok_nodes::create(&plane, *count).await?;
             }
             Nodes::Real(..) => plane.join_nodes().await?,
         }
@@ -137,7 +139,7 @@ impl ControlPlane {
         let assets = match &options.nodes {
             Nodes::Played(_) => assets::build()?,
             Nodes::Real(..) => {
-                machines::require()?;
+                real_nodes::require()?;
                 assets::build_for_real_nodes()?
             }
         };
@@ -162,11 +164,11 @@ impl ControlPlane {
         let Some(real) = &self.real else { return Ok(()) };
         let client = self.client().await?;
         volumes::create_class(client.clone()).await?;
-        real.machines().iter_mut().try_for_each(Machine::join)?;
-        let dns = paths::root().join("tests/controlplane/nodes/dns.yaml").display().to_string();
+        real.machines().iter_mut().try_for_each(RealNode::join)?;
+        let dns = paths::root().join("tests/kubernetes/nodes/dns.yaml").display().to_string();
         Kubectl::new(self).run(["create", "-f", &dns]).await?;
         let count = real.machines().len();
-        nodes::all_ready(client, count).await
+        kwok_nodes::all_ready(client, count).await
     }
 
     /// Makes volumes for claims of real nodes, for as long as it is awaited; nodes that are played have theirs from kwok.
@@ -178,7 +180,7 @@ impl ControlPlane {
     }
 
     /// Does something with a real node (from 1).
-    pub fn with_node<T>(&self, number: usize, deed: impl FnOnce(&mut Machine) -> Result<T>) -> Result<T> {
+    pub fn with_node<T>(&self, number: usize, deed: impl FnOnce(&mut RealNode) -> Result<T>) -> Result<T> {
         let real = self.real.as_ref().context("the nodes of this cluster are played")?;
         let mut machines = real.machines();
         deed(machines.get_mut(number.wrapping_sub(1)).with_context(|| format!("there is no node {number}"))?)
@@ -199,14 +201,14 @@ impl ControlPlane {
 
     /// Cuts the power of a real node (from 1).
     pub fn cut_node(&self, number: usize) -> Result<()> {
-        self.with_node(number, Machine::cut)
+        self.with_node(number, RealNode::cut)
     }
 
     /// Switches a real node (from 1) on again.
     pub fn start_node(&self, number: usize) -> Result<()> {
         let real = self.real.as_ref().context("the nodes of this cluster are played")?;
         self.with_node(number, |machine| {
-            machine.boot(&real.realm, &[])?; // its images are still there
+            machine.boot(&real.namespaces, &[])?; // its images are still there
             machine.join()
         })
     }
@@ -223,7 +225,7 @@ impl ControlPlane {
 
     /// Lets connections to 127.0.0.1:`port` of this machine go to an address that real nodes reach, e.g. that of a pod or Service.
     pub fn forward(&self, port: u16, to: &str) -> Result<Guarded> {
-        self.with_node(1, |machine| machine.realm()?.forward(port, to, &self.log("forward")))
+        self.with_node(1, |machine| machine.namespaces()?.forward(port, to, &self.log("forward")))
     }
 
     /// Folder of its state.
@@ -284,7 +286,7 @@ impl ControlPlane {
             bail!("the store of a cluster with real nodes cannot be asked from outside");
         }
         let request = serde_json::json!({"key": pki::base64(key.as_bytes())}).to_string();
-        let answer = loopback::post(self.etcd[0], "/v3/kv/range", &request).await?;
+        let answer = local_http::post(self.etcd[0], "/v3/kv/range", &request).await?;
         let answer: serde_json::Value = serde_json::from_str(&answer.body).context("etcd does not answer JSON")?;
         let value = answer.pointer("/kvs/0/value").and_then(|value| value.as_str());
         value.map(pki::from_base64).transpose()
@@ -312,7 +314,7 @@ impl ControlPlane {
     fn run(&self, name: &str, args: Vec<String>) -> Result<()> {
         let program = self.assets.program(name).to_owned();
         let (program, args) = match &self.real {
-            Some(real) => real.realm.enter_network(&[vec![program.display().to_string()], args].concat()),
+            Some(real) => real.namespaces.enter_network(&[vec![program.display().to_string()], args].concat()),
             None => (program, args),
         };
         let process = Guarded::spawn(&Spec {
@@ -330,7 +332,7 @@ impl ControlPlane {
     fn write_identities(&self) -> Result<()> {
         let names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
         let names = names.into_iter().chain(["kubernetes.default.svc.cluster.local", "127.0.0.1", "10.96.0.1"]);
-        self.authority.server("apiserver", &names.chain([machines::CONTROL_PLANE]).collect::<Vec<_>>())?;
+        self.authority.server("apiserver", &names.chain([real_nodes::CONTROL_PLANE]).collect::<Vec<_>>())?;
         self.authority.signing_key("service-accounts")?;
         self.identity(ADMIN, Some("system:masters"))?;
         self.identity("system:kube-controller-manager", None)?;
@@ -338,13 +340,13 @@ impl ControlPlane {
         let Some(real) = &self.real else {
             return self.identity("kwok", Some("system:masters")).map(drop);
         };
-        let server = format!("https://{}:{}", machines::CONTROL_PLANE, self.port);
+        let server = format!("https://{}:{}", real_nodes::CONTROL_PLANE, self.port);
         let on_nodes = |name: &str, user: &str, group: Option<&str>| {
             let credential = self.authority.client(user, group)?;
             pki::write(&self.kubeconfig(name), &pki::kubeconfig(&server, self.authority.pem(), &credential))
         };
         on_nodes("kube-proxy", "system:kube-proxy", None)?;
-        for name in real.machines().iter().map(Machine::name) {
+        for name in real.machines().iter().map(RealNode::name) {
             on_nodes(&name, &format!("system:node:{name}"), Some("system:nodes"))?;
         }
         // For logs and exec the API server calls the kubelets.
@@ -441,7 +443,8 @@ fn apiserver_flags(plane: &ControlPlane) -> Result<Vec<String>> {
         format!("--client-ca-file={}", pki.join("ca.crt").display()),
         "--authorization-mode=Node,RBAC".into(),
         "--allow-privileged=true".into(), // as most clusters: what refuses it is then the controller's policy
-        "--enable-admission-plugins=NodeRestriction".into(), // beside the default ones
+        // Beside the default ones; the second asks for a right of who names an owner that waits (blockOwnerDeletion).
+        "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement".into(),
         format!("--service-account-key-file={}", pki.join("service-accounts.pub").display()),
         format!("--service-account-signing-key-file={}", pki.join("service-accounts.key").display()),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
@@ -457,7 +460,7 @@ fn apiserver_flags(plane: &ControlPlane) -> Result<Vec<String>> {
             "--endpoint-reconciler-type=none".into(), // a loopback address may not be the endpoint of a Service
         ],
         Some(_) => vec![
-            format!("--advertise-address={}", machines::CONTROL_PLANE),
+            format!("--advertise-address={}", real_nodes::CONTROL_PLANE),
             // Webhooks are called at the addresses of their pods: no kube-proxy runs where the API server does.
             "--enable-aggregator-routing=true".into(),
             format!("--kubelet-client-certificate={}", pki.join("kubelet-client.crt").display()),
@@ -506,7 +509,7 @@ fn kwok_flags(dir: &Path, stages: &Path) -> Result<Vec<String>> {
     Ok(vec![
         format!("--kubeconfig={}", dir.join("kwok.kubeconfig").display()),
         format!("--config={}", stages.display()),
-        format!("--manage-nodes-with-annotation-selector={}", nodes::MARK),
+        format!("--manage-nodes-with-annotation-selector={}", kwok_nodes::MARK),
         "--cidr=10.128.0.1/16".into(),
         "--node-ip=10.127.0.1".into(),
         "--node-lease-duration-seconds=40".into(),

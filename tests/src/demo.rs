@@ -1,13 +1,14 @@
 //! The walk of the README, typed and checked. The steps are data; the rest runs them.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::assets::say;
-use crate::cluster::{self, Files};
-use crate::{machines, paths};
+use crate::assets::{self, say};
+use crate::dev_cluster::{self, Files};
+use crate::{dist, paths, real_nodes};
 
 /// One command of the walk.
 struct Step {
@@ -127,14 +128,14 @@ const LEFT: &str = "kubectl get crd/raftstorageclasses.storage.cloud.atomix.io -
 
 /// Brings the cluster up and takes the walk, on real nodes where they can run. An error is what was not as it should be.
 pub fn demo() -> Result<()> {
-    let (nodes, left_out) = match cluster::nodes_asked()? {
+    let (nodes, left_out) = match dev_cluster::nodes_asked()? {
         Some(nodes) => (Some(nodes), None),
-        None => match machines::require() {
+        None => match real_nodes::require() {
             Ok(()) => (Some(REAL_NODES), None),
             Err(why) => (None, Some(why)),
         },
     };
-    cluster::up(nodes)?;
+    dev_cluster::up(nodes, while_it_builds)?;
     if !capture(LEFT)?.1.is_empty() {
         heading("An earlier walk was here: its objects go first.");
         for command in AGAIN {
@@ -146,13 +147,35 @@ pub fn demo() -> Result<()> {
         if !step.say.is_empty() {
             heading(step.say);
         }
-        run(&step.run.replace(GRPC, &cluster::grpc_address()?), step.expect)?;
+        run(&step.run.replace(GRPC, &dev_cluster::grpc_address()?), step.expect)?;
     }
     if let Some(why) = left_out {
         heading(&format!("Left out here: real nodes, and an etcd database on them, written and read: {why:#}."));
     }
     heading("That is the walk. The cluster stays up: make up says how to use it, make down takes it down.");
     Ok(())
+}
+
+/// What can be seen before there is a cluster: which objects the plugin plans for the example.
+fn while_it_builds() {
+    if assets::are_built() {
+        return;
+    }
+    heading(
+        "Kubernetes is built next, which takes a while. Meanwhile: what the controller would write for the example, without a cluster.",
+    );
+    let (plugin, example) = (dist::wasm("raft"), dist::example("raft"));
+    let shown = |path: &Path| path.strip_prefix(paths::root()).unwrap_or(path).display().to_string();
+    println!("$ atomix-controller render --plugin {} -f {}", shown(&plugin), shown(&example));
+    let rendered = paths::controller_program().and_then(|program| {
+        let mut render = Command::new(program);
+        render.arg("render").arg("--plugin").arg(plugin).arg("-f").arg(example).env_remove("KUBECONFIG");
+        render.output().context("could not run the controller")
+    });
+    match rendered {
+        Ok(output) => println!("{}", String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim_end()),
+        Err(error) => say(&format!("{error:#}")), // the walk itself says more
+    }
 }
 
 fn heading(text: &str) {

@@ -72,6 +72,8 @@ fn name(object: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use atomix_decide::objects::admission_policy;
+    use atomix_model::condition::Reason;
 
     #[test]
     fn services_of_webhooks_become_addresses_and_the_deployment_stays_out() {
@@ -86,5 +88,28 @@ mod tests {
         let config = after[0].pointer("/spec/conversion/webhook/clientConfig");
         assert_eq!(config, Some(&json!({"url": "https://127.0.0.1:1234/convert"})));
         assert_eq!(after[1], given[2]);
+    }
+
+    /// The controller tells the policy's refusals by its name and by the code before the first colon.
+    #[test]
+    fn the_policy_is_of_the_name_and_the_codes_that_the_controller_reads() {
+        let objects = read().expect("it is YAML");
+        let named = |of: &str| {
+            let found = objects.iter().find(|object| kind(object) == of && name(object) == admission_policy::NAME);
+            found.unwrap_or_else(|| panic!("there is no {of} {}", admission_policy::NAME))
+        };
+        let (policy, binding) = (named("ValidatingAdmissionPolicy"), named("ValidatingAdmissionPolicyBinding"));
+        assert_eq!(binding.pointer("/spec/policyName"), Some(&json!(admission_policy::NAME)));
+        let validations = policy.pointer("/spec/validations").and_then(Value::as_array);
+        let reasons: Vec<Reason> = validations
+            .expect("the policy has validations")
+            .iter()
+            .map(|validation| {
+                let message = validation["messageExpression"].as_str().expect("it says why");
+                let code = message.strip_prefix('\'').and_then(|text| text.split_once(": ")).expect("a code comes first").0;
+                Reason::of(code)
+            })
+            .collect();
+        assert!(reasons.contains(&Reason::NameTaken), "{reasons:?}");
     }
 }

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::assets::say;
 use crate::image::Image;
-use crate::paths;
+use crate::{images, paths};
 
 /// Builds the controller and every plugin, packs the plugins, and fills `dist/`. Quick when nothing changed.
 pub fn build() -> Result<()> {
@@ -48,7 +48,10 @@ pub fn build() -> Result<()> {
     let kustomize = dist.join("kustomize");
     fs::create_dir_all(&kustomize).with_context(|| format!("could not make {}", kustomize.display()))?;
     copy(&deploy.join("atomix-controller.yaml"), &kustomize.join("atomix-controller.yaml"))?;
-    write_if_new(&kustomize.join("kustomization.yaml"), KUSTOMIZATION)
+    write_if_new(&kustomize.join("kustomization.yaml"), KUSTOMIZATION)?;
+    let argocd = dist.join("argocd");
+    fs::create_dir_all(&argocd).with_context(|| format!("could not make {}", argocd.display()))?;
+    copy(&deploy.join("argocd/argocd-cm.yaml"), &argocd.join("argocd-cm.yaml"))
 }
 
 /// Builds all that is handed out: what [`build`] does, the controller's image, and checksums of it all.
@@ -78,12 +81,20 @@ resources:
   - atomix-controller.yaml
 ";
 
-/// A Helm chart that renders to the manifest at `manifest`, with the image as its one value.
+/// How a definition of the manifest begins.
+const DEFINITION: &str = "kind: CustomResourceDefinition\nmetadata:\n";
+/// What Helm is told of definitions: they stay when the release goes, since with them every Database would go.
+const KEEP: &str = "  annotations:\n    helm.sh/resource-policy: keep\n";
+
+/// A Helm chart that renders to the manifest at `manifest`, with the image as its one value, and keeps the definitions.
 fn write_chart(chart: &Path, manifest: &Path) -> Result<()> {
     let text = fs::read_to_string(manifest).with_context(|| format!("could not read {}", manifest.display()))?;
     let image = format!("image: {CONTROLLER}\n");
     if text.matches(&image).count() != 1 || text.contains("{{") {
         bail!("{} should hold {image:?} once, and nothing that Helm takes for its own", manifest.display());
+    }
+    if !text.contains(DEFINITION) || text.contains(&format!("{DEFINITION}  annotations:")) {
+        bail!("{}: definitions should begin with {DEFINITION:?}, and have no annotations", manifest.display());
     }
     fs::create_dir_all(chart.join("templates")).with_context(|| format!("could not make {}", chart.display()))?;
     let version = env!("CARGO_PKG_VERSION");
@@ -98,7 +109,8 @@ appVersion: v{version}
     );
     write_if_new(&chart.join("Chart.yaml"), &about)?;
     write_if_new(&chart.join("values.yaml"), &format!("# The controller's image.\n{image}"))?;
-    write_if_new(&chart.join("templates/atomix-controller.yaml"), &text.replace(&image, "image: {{ .Values.image }}\n"))
+    let template = text.replace(&image, "image: {{ .Values.image }}\n").replace(DEFINITION, &format!("{DEFINITION}{KEEP}"));
+    write_if_new(&chart.join("templates/atomix-controller.yaml"), &template)
 }
 
 /// Adds the files of a folder and of the folders in it.
@@ -135,12 +147,35 @@ pub fn image() -> Result<PathBuf> {
     Ok(out)
 }
 
+/// An image of the controller as it was built for this machine, with the libraries that it is linked with here: not to be handed out.
+pub fn image_of_this_machine() -> Result<PathBuf> {
+    let program = paths::controller_program()?;
+    let mut programs = vec![("/atomix-controller".to_owned(), program.clone())];
+    programs.extend(libraries(&program)?.into_iter().map(|path| (path.display().to_string(), path)));
+    let image = Image { programs, compressed: false, ..controller_image() };
+    let newest = fs::metadata(&program).and_then(|found| found.modified()).ok();
+    images::made_once(&format!("{CONTROLLER}-of-this-machine"), newest, |out| image.write(out).map(drop))
+}
+
+/// Files that the loader of this machine loads with a program, itself among them.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let listed = Command::new("ldd").arg(program).output().context("could not run ldd")?;
+    let text = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let words = text.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    Ok(words.map(PathBuf::from).collect())
+}
+
 /// Writes the image that runs `program`, the controller, and returns the digest of its manifest.
 pub fn image_of(program: &Path, out: &Path) -> Result<String> {
+    let programs = vec![("/atomix-controller".to_owned(), program.to_owned())];
+    Image { programs, ..controller_image() }.write(out)
+}
+
+/// The controller's image, without a program.
+fn controller_image() -> Image {
     let label = |key: &str, value: &str| (format!("org.opencontainers.image.{key}"), value.to_owned());
-    let image = Image {
+    Image {
         name: CONTROLLER.to_owned(),
-        programs: vec![("/atomix-controller".to_owned(), program.to_owned())],
         entrypoint: vec!["/atomix-controller".to_owned()],
         user: Some("65532:65532".to_owned()),
         labels: BTreeMap::from([
@@ -151,8 +186,7 @@ pub fn image_of(program: &Path, out: &Path) -> Result<String> {
         ]),
         compressed: true,
         ..Image::default()
-    };
-    image.write(out)
+    }
 }
 
 // The C library within, so that the image needs nothing else; no folder of this machine in it, so that any machine builds the same.
@@ -208,6 +242,12 @@ pub fn file(name: &str) -> PathBuf {
 /// The example `name`: a file in `dist/examples`.
 pub fn example(name: &str) -> PathBuf {
     paths::dist().join(format!("examples/{name}.yaml"))
+}
+
+/// Builds a plugin of tests by itself: built beside others, it would have the features of the SDK that they have.
+pub fn guest_alone(name: &str) -> Result<()> {
+    require_wasm()?;
+    cargo(&["build", "--target", WASM, "--profile", "plugin", &format!("--package=atomix-{name}-guest")])
 }
 
 /// The component that plugin `name` was built to.

@@ -27,13 +27,19 @@ pub struct Program<'a> {
 
 /// Builds a program, and puts it in its place when it is whole. Says on standard error what it builds, and how long that took.
 pub fn build(program: &Program<'_>, out: &Path) -> Result<()> {
-    let Program { name, package, module, takes, link } = program;
+    let fresh = out.with_extension("new");
+    build_all(program, &[program.package], &fresh)?;
+    fs::rename(&fresh, out).with_context(|| format!("could not put {} in its place", program.name))
+}
+
+/// Builds several packages of a module at once, into the folder `out`; of one, into the file `out`. Of the program, the package does not count.
+pub fn build_all(program: &Program<'_>, packages: &[&str], out: &Path) -> Result<()> {
+    let Program { name, module, takes, link, .. } = program;
     require()?;
     say(&format!("building {name} … (about {takes} on 2 cores the first time)"));
-    let fresh = out.with_extension("new");
     let mut command = Command::new("go");
     command.current_dir(module).env("CGO_ENABLED", "0").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    command.args(["build", "-trimpath", "-ldflags", &format!("-s -w{link}"), "-o"]).arg(&fresh).arg(package);
+    command.args(["build", "-trimpath", "-ldflags", &format!("-s -w{link}"), "-o"]).arg(out).args(packages);
     let start = Instant::now();
     let child = command.spawn().context("could not start go")?;
     let (tell, told) = mpsc::channel();
@@ -48,7 +54,6 @@ pub fn build(program: &Program<'_>, out: &Path) -> Result<()> {
     if !output.status.success() {
         bail!("could not build {name}:\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    fs::rename(&fresh, out).with_context(|| format!("could not put {name} in its place"))?;
     say(&format!("  {name} built in {} s", start.elapsed().as_secs()));
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
-use atomix_controller::proto::DESCRIPTORS;
+use atomix_controller_grpc::proto::DESCRIPTORS;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use prost_types::compiler::{CodeGeneratorRequest, CodeGeneratorResponse, Version};

@@ -28,14 +28,12 @@ pub mod primitive {
 
 /// Clients of all services, over one connection.
 #[derive(Clone, Debug)]
+#[allow(missing_docs)] // its fields explain themselves
 pub struct Clients {
     /// The first generation.
     pub first: controller::controller_service_client::ControllerServiceClient<Channel>,
-    /// Databases.
     pub databases: database::database_service_client::DatabaseServiceClient<Channel>,
-    /// Groups of peers.
     pub membership: membership::membership_service_client::MembershipServiceClient<Channel>,
-    /// Primitives.
     pub primitives: primitive::primitive_service_client::PrimitiveServiceClient<Channel>,
 }
 

@@ -18,12 +18,11 @@ use anyhow::{Context, Result, bail};
 
 /// How to run a child.
 #[derive(Clone, Debug)]
+#[allow(missing_docs)] // its fields explain themselves
 pub struct Spec {
     /// What to call it in messages and in the name of its log.
     pub name: String,
-    /// Program to run.
     pub program: PathBuf,
-    /// Arguments.
     pub args: Vec<String>,
     /// The whole environment: nothing is inherited but PATH.
     pub env: Vec<(String, String)>,

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::assets::{Assets, say};
 use crate::image::Image;
-use crate::{goclient, machines, paths, realm};
+use crate::{goclient, linux_namespaces, paths, real_nodes};
 
 /// What tests run in a pod as a program that uses databases: `client`, and grpcurl.
 pub const CLIENT: &str = "atomix.test/client:1";
@@ -17,7 +17,7 @@ pub const CLIENT: &str = "atomix.test/client:1";
 pub fn base(assets: &Assets) -> Result<Vec<PathBuf>> {
     let grpcurl = goclient::grpcurl()?;
     Ok(vec![
-        of_programs(machines::PAUSE, &[("pause", assets.program("pause"))])?,
+        of_programs(real_nodes::PAUSE, &[("pause", assets.program("pause"))])?,
         of_programs("atomix.test/coredns:1", &[("coredns", assets.program("coredns"))])?,
         of_programs(CLIENT, &[("client", assets.program("client")), ("grpcurl", &grpcurl)])?,
     ])
@@ -44,7 +44,7 @@ pub fn debian(release: &str, packages: &[&str]) -> Result<PathBuf> {
         let fresh = out.with_extension("root.tar"); // by this ending mmdebstrap knows what to make
         let mut command = Command::new("mmdebstrap");
         command.args(["--mode=root", "--variant=essential", &format!("--include={packages}"), release]).arg(&fresh);
-        realm::run(&mut command).with_context(|| format!("could not unpack Debian's {packages}"))?;
+        linux_namespaces::run(&mut command).with_context(|| format!("could not unpack Debian's {packages}"))?;
         fs::rename(&fresh, out).context("the file was just written")
     })
 }

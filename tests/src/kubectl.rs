@@ -16,16 +16,16 @@ pub struct Kubectl {
     home: PathBuf,
     kubeconfig: PathBuf,
     namespace: Option<String>,
+    env: Vec<(String, String)>,
 }
 
 /// What kubectl printed.
 #[derive(Clone, Debug)]
+#[allow(missing_docs)] // its fields explain themselves
 pub struct Printed {
     /// Whether it ended well.
     pub success: bool,
-    /// Standard output.
     pub stdout: String,
-    /// Standard error.
     pub stderr: String,
 }
 
@@ -38,12 +38,18 @@ impl Kubectl {
     /// For another identity.
     pub fn with(plane: &ControlPlane, kubeconfig: PathBuf) -> Kubectl {
         let program = plane.assets().program("kubectl").to_owned();
-        Kubectl { program, home: plane.dir().to_owned(), kubeconfig, namespace: None }
+        Kubectl { program, home: plane.dir().to_owned(), kubeconfig, namespace: None, env: Vec::new() }
     }
 
     /// The same in another namespace.
     pub fn namespace(mut self, namespace: &str) -> Kubectl {
         self.namespace = Some(namespace.to_owned());
+        self
+    }
+
+    /// The same with a variable of the environment, e.g. one that switches a feature of kubectl on.
+    pub fn env(mut self, name: &str, value: &str) -> Kubectl {
+        self.env.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -69,6 +75,7 @@ impl Kubectl {
             command.arg("--namespace").arg(namespace);
         }
         command.args(args).env_remove("KUBECONFIG").env("KUBERC", "off").env("HOME", &self.home).kill_on_drop(true);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().with_context(|| format!("could not start {}", self.program.display()))?;
         let mut stdin = child.stdin.take().context("standard input is a pipe")?;

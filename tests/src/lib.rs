@@ -1,16 +1,19 @@
 //! A real Kubernetes control plane on any machine, shared by tests, demo and benchmarks.
 //!
 //! ```text
-//! assets ──► guard ──► controlplane ◄── nodes           a cluster: programs (built by `go`), processes, who may do what, nodes
+//! assets ──► guard ──► controlplane ◄── kwok_nodes      a cluster: programs (built by `go`), processes, who may do what, nodes
 //!                           ▲  ▲                        that kwok plays,
-//!                           │  └── machines ◄── realm   or real ones, in namespaces of their own,
+//!                           │  └── real_nodes           or real ones, in linux_namespaces of their own,
 //!                           │          ▲                with images that are made here (image, images) and shared volumes
 //!                           │       volumes
-//!             kubectl, audit, eventually, loopback      what one does with it
+//!             kubectl, audit, eventually, local_http    what one does with it; proxy withholds what the API server says
 //!                           ▲
-//!               dist ──► deploy ──► controller          the controller on it, under its own account: a process, or pods (deployed)
-//!                           ▲               ▲           and who speaks with it: grpc in Rust, goclient in Go
-//!                         world       cluster ◄── demo  for tests; for a person
+//!               dist ──► deploy ──► controller          the controller on it, under its own account: a process, or pods
+//!                           ▲               ▲           (deployed_controller); and its clients: grpc in Rust, goclient in Go
+//!                        fixture    dev_cluster ◄── demo  for tests; for a person
+//!
+//!             manifests, conditions                     what a test writes, and what it looks for
+//!             golden, hostile, seed                     plugins as cases, and as they should not be; what is random
 //! ```
 //!
 //! Nothing here reads `KUBECONFIG`: nobody's own cluster is ever touched.
@@ -25,28 +28,37 @@ pub mod ports;
 pub mod signal;
 
 pub mod controlplane;
-pub mod nodes;
+pub mod kwok_nodes;
 
 pub mod image;
 pub mod images;
-pub mod machines;
-pub mod realm;
+pub mod linux_namespaces;
+pub mod real_nodes;
 pub mod volumes;
 
 pub mod audit;
 pub mod eventually;
 pub mod kubectl;
-pub mod loopback;
+pub mod local_http;
+pub mod proxy;
 
 pub mod controller;
 pub mod deploy;
-pub mod deployed;
+pub mod deployed_controller;
 pub mod dist;
+pub mod gitops;
 pub mod goclient;
 pub mod grpc;
-pub mod load;
+pub mod load_generator;
 pub mod oldclients;
+pub mod rights;
 
-pub mod cluster;
+pub mod conditions;
+pub mod golden;
+pub mod hostile;
+pub mod manifests;
+pub mod seed;
+
 pub mod demo;
-pub mod world;
+pub mod dev_cluster;
+pub mod fixture;

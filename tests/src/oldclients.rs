@@ -44,8 +44,8 @@ fn program(name: &str, folder: &str) -> Result<PathBuf> {
     Ok(out)
 }
 
-/// Builds the programs, if they are not there yet, and the images of them.
-pub fn images() -> Result<Vec<PathBuf>> {
+/// Builds the clients, if they are not there yet, and the image of them.
+pub fn clients() -> Result<PathBuf> {
     let clients: Vec<(String, PathBuf)> = GENERATIONS
         .iter()
         .map(|generation| {
@@ -54,8 +54,12 @@ pub fn images() -> Result<Vec<PathBuf>> {
         })
         .collect::<Result<_>>()?;
     let clients: Vec<(&str, &Path)> = clients.iter().map(|(name, path)| (name.as_str(), path.as_path())).collect();
-    let mut all = vec![images::of_programs(CLIENTS, &clients)?];
-    let node = program(NODE.0, NODE.1)?;
+    images::of_programs(CLIENTS, &clients)
+}
+
+/// Builds the stand-in for the storage node, if it is not there yet, and its images.
+pub fn nodes() -> Result<Vec<PathBuf>> {
+    let (mut all, node) = (Vec::new(), program(NODE.0, NODE.1)?);
     for (name, further) in NODES {
         let mut entrypoint = vec!["/usr/local/bin/old-node".to_owned()];
         entrypoint.extend(further.iter().map(|word| (*word).to_owned()));

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Context as _;
 
-use crate::crd::definitions;
+use atomix_model::crd::definitions;
 
 /// Print the definitions of Database, Partition, Member, Primitive and StoragePlugin as YAML, for `kubectl apply -f -`.
 ///

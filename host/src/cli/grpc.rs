@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 
-use crate::api::{Bounds, Options, Tls};
-use crate::limits;
+use atomix_controller_grpc::api::{ClientPolicy, Options, Tls};
+use atomix_model::limits;
 
 /// How the gRPC API is served, and what its clients may do.
 #[derive(Args, Clone, Debug)]
@@ -64,7 +64,7 @@ impl Flags {
             cluster_domain: cluster_domain.to_owned(),
             replica: replica.to_owned(),
             calls_max: self.grpc_calls_max,
-            bounds: Bounds {
+            policy: ClientPolicy {
                 read_only: self.grpc_read_only,
                 write_namespaces: self.grpc_write_namespaces,
                 groups_max: self.grpc_groups_max,

@@ -1,6 +1,7 @@
 //! What the program can be asked to do: one file a sub-command.
 
 mod crds;
+mod groups;
 mod grpc;
 mod plugin;
 mod render;

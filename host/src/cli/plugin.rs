@@ -7,8 +7,8 @@ use anyhow::{Context as _, anyhow};
 use clap::Subcommand;
 
 use crate::pack;
-use crate::sandbox::{Revision, Sandbox};
-use crate::wit::ObjectKind;
+use atomix_model::contract::{Descriptor, ObjectKind};
+use atomix_sandbox::{Revision, Sandbox};
 
 /// Pack a storage plugin for a cluster, or look into one. Neither needs a cluster.
 #[derive(clap::Args, Debug)]
@@ -21,9 +21,19 @@ pub struct Args {
 enum Command {
     Pack(Pack),
     Inspect(Inspect),
+    /// Load a plugin from standard input under limits of memory and time, as the controller has it done with bytes that are new.
+    #[command(hide = true)]
+    Try,
 }
 
-/// Print what installs a plugin, as YAML: `atomix-controller plugin pack web.wasm | kubectl apply -f -`.
+/// How the controller calls itself to try bytes that are new.
+pub(super) const TRY: [&str; 2] = ["plugin", "try"];
+
+/// Print what installs a plugin, or takes the place of an older one, as YAML:
+/// `atomix-controller plugin pack web.wasm | kubectl apply --server-side --force-conflicts -f -`.
+///
+/// A plain `kubectl apply` copies what it is given into an annotation, where a larger plugin has no room; `--force-conflicts` also takes
+/// over what `kubectl create` or a plain `apply` has written.
 ///
 /// That is the definitions of its storage classes, the ClusterRole atomix-plugin-NAME, whose rules are all that the plugin may
 /// write, and the ConfigMap that holds the plugin, compressed. Leave rules out to grant less.
@@ -48,7 +58,7 @@ struct Inspect {
 pub fn run(args: Args) -> anyhow::Result<()> {
     let text = match args.command {
         Command::Pack(args) => {
-            let plugin = load(&Sandbox::new().map_err(anyhow::Error::from)?, &args.file)?;
+            let plugin = load(&Sandbox::on_demand().map_err(anyhow::Error::from)?, &args.file)?;
             let manifests = pack::manifests(
                 plugin.revision.descriptor(),
                 !plugin.revision.protocols().is_empty(),
@@ -56,11 +66,33 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 &args.namespace,
             )
             .map_err(|why| anyhow!(why))?;
-            super::yaml_documents(&manifests)?
+            format!("{}{}", heading(plugin.revision.descriptor()), super::yaml_documents(&manifests)?)
         }
-        Command::Inspect(args) => told(&load(&Sandbox::new().map_err(anyhow::Error::from)?, &args.file)?),
+        Command::Inspect(args) => told(&load(&Sandbox::on_demand().map_err(anyhow::Error::from)?, &args.file)?),
+        Command::Try => {
+            let code = atomix_controller_kube::catalog::load_under_limits(std::io::stdin().lock(), std::io::stdout().lock());
+            std::process::exit(code.context("no trial could be made")?.into());
+        }
     };
     std::io::stdout().write_all(text.as_bytes()).context("could not write to standard output")
+}
+
+/// What opens the manifest: it is read long after the command that printed it.
+fn heading(descriptor: &Descriptor) -> String {
+    let unchecked = match pack::unchecked(descriptor) {
+        none if none.is_empty() => String::new(),
+        kinds => format!(
+            "#\n# NOT CHECKED: what its {} do to others. All else that it writes is held to what is of its own\n\
+             # database, or stands in a class; to apply the ClusterRole is to trust it with these. See docs/security.md.\n",
+            kinds.join(", ")
+        ),
+    };
+    format!(
+        "# Storage plugin {} {}. To install it, and to put it in the place of an older one:\n\
+         #   kubectl apply --server-side --force-conflicts -f FILE\n\
+         # Without --server-side, kubectl copies it into an annotation, which has no room for a larger plugin.\n{unchecked}",
+        descriptor.name, descriptor.version
+    )
 }
 
 /// A plugin that was read from a file and loaded.
@@ -79,7 +111,7 @@ pub(super) fn load(sandbox: &Sandbox, file: &Path) -> anyhow::Result<Plugin> {
         false => std::fs::File::open(file).and_then(|mut file| file.read_to_end(&mut bytes)),
     };
     read.with_context(|| format!("could not read {}", file.display()))?;
-    let bytes = crate::catalog::unpacked(&bytes).map_err(|why| anyhow!("{}: {why}", file.display()))?;
+    let bytes = atomix_controller_kube::catalog::unpacked(&bytes).map_err(|why| anyhow!("{}: {why}", file.display()))?;
     let hint = file.file_stem().map_or("unknown".into(), |stem| stem.to_string_lossy());
     let revision = sandbox.load(&hint, &bytes)?;
     Ok(Plugin { revision, bytes })
@@ -104,6 +136,7 @@ fn told(plugin: &Plugin) -> String {
     }
     lines.extend(revision.protocols().iter().map(|protocol| ("Protocol", protocol.clone())));
     lines.extend(descriptor.emits.iter().map(|kind| ("Writes", about(kind))));
+    lines.extend(pack::unchecked(descriptor).into_iter().map(|kind| ("Unchecked", kind)));
     lines.extend(descriptor.watches.iter().map(|kind| ("Watches", about(kind))));
     lines.iter().map(|(what, value)| format!("{what:<10}{value}\n")).collect()
 }

@@ -8,18 +8,20 @@ use anyhow::{Context as _, anyhow, bail};
 use serde_json::{Value, json};
 
 use super::plugin::{Plugin, load};
-use crate::cache::Live;
-use crate::catalog::Grants;
-use crate::crd::database::ClassInUse;
-use crate::crd::{Database, GROUP, STORAGE_GROUP, VERSION, conversion};
-use crate::sandbox::Sandbox;
-use crate::wit::{ClassKind, FieldError, Plan, Refusal};
-use crate::{admit, names, observe, pack};
+use crate::pack;
+use atomix_decide::{admission, observe, schema};
+use atomix_model::contract::{ClassKind, FieldError, Plan, Refusal, plain};
+use atomix_model::crd::database::ClassInUse;
+use atomix_model::crd::{Database, GROUP, STORAGE_GROUP, VERSION, conversion, definitions, rules};
+use atomix_model::grants::Grants;
+use atomix_model::names;
+use atomix_model::object::Live;
+use atomix_sandbox::Sandbox;
 
 /// Print what the controller would write for databases, as YAML, without a cluster.
 ///
-/// Databases (v1beta2 or v1beta3) and their storage classes are read from files, plugins from components. Each class is checked by
-/// its plugin too. What is refused is told on standard error, and the exit code is 1.
+/// Databases (v1beta2 or v1beta3) and their storage classes are read from files, plugins from components. Each is checked against its
+/// schema, as the API server would, and each class by its plugin too. What is refused is told on standard error, and the exit code is 1.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Files of Databases and storage classes; - for standard input.
@@ -41,7 +43,7 @@ pub struct Args {
 
 /// Renders every Database of the files.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    let sandbox = Sandbox::new().map_err(anyhow::Error::from)?;
+    let sandbox = Sandbox::on_demand().map_err(anyhow::Error::from)?;
     let plugins: Vec<Plugin> = args.plugins.iter().map(|file| load(&sandbox, file)).collect::<anyhow::Result<_>>()?;
     let given = Given::read(&args.filenames, &args.namespace)?;
     let mut wrong: Vec<String> = given.classes.iter().filter_map(|class| invalid(class, &plugins).err()).collect();
@@ -99,6 +101,11 @@ impl Given {
         }
         match (version.split('/').next(), kind.as_str()) {
             (Some(GROUP), "Database") => {
+                let broken: String = rules::errors(&object).iter().map(|wrong| format!("\n  {wrong}")).collect();
+                let wrong = broken + &misfits(&object, &database_schema(&version)?);
+                if !wrong.is_empty() {
+                    bail!("Database {}:{}", named(&object["metadata"]), wrong);
+                }
                 let converted = conversion::convert(object, &format!("{GROUP}/{VERSION}")).map_err(|why| anyhow!(why))?;
                 self.databases.push(serde_json::from_value(converted).context("not a Database")?);
             }
@@ -119,7 +126,7 @@ fn rendered(database: &Database, classes: &[Value], plugins: &[Plugin], domain: 
     let plan = plugin.revision.plan(&request)?.map_err(refused)?;
     tell(database, &plan);
     let grants = Grants::of(&pack::role(descriptor, false));
-    let admitted = admit::admit(&plan, &request, database, descriptor, &grants, "kube-system.atomix-controller")
+    let admitted = admission::admit(&plan, &request, database, descriptor, &grants, "kube-system.atomix-controller")
         .map_err(|why| anyhow!("plugin {} {} planned what may not be: {why}", descriptor.name, descriptor.version))?;
     Ok(admitted.objects.into_iter().map(|object| offline(object.manifest)).collect())
 }
@@ -154,9 +161,10 @@ fn class_of(database: &Database, kind: &ClassKind, classes: &[Value]) -> anyhow:
     let Some((namespace, body)) = found else {
         bail!("there is no {} {} in namespace {}", kind.kind, wanted.name, places.join(" nor in namespace "));
     };
+    let version = wanted.version.clone().or_else(|| kind.versions.first().cloned()).unwrap_or_default();
     Ok(observe::Class {
         fallback: !wanted_namespace.is_empty() && wanted_namespace != namespace,
-        version: wanted.version.clone().or_else(|| kind.versions.first().cloned()).unwrap_or_default(),
+        version: version.clone(),
         live: Arc::new(Live {
             namespace: namespace.clone(),
             name: wanted.name.clone(),
@@ -164,14 +172,53 @@ fn class_of(database: &Database, kind: &ClassKind, classes: &[Value]) -> anyhow:
             version: 0,
             body,
         }),
-        in_use: ClassInUse { kind: kind.kind.clone(), namespace, name: wanted.name.clone(), wanted_namespace },
+        in_use: ClassInUse {
+            kind: kind.kind.clone(),
+            own_namespace: Some(database.metadata.namespace.as_ref() == Some(&namespace)),
+            namespace,
+            name: wanted.name.clone(),
+            generation: 0,
+            wanted_namespace,
+            version: Some(version),
+        },
     })
 }
 
-/// Asks a class's plugin whether it makes sense.
+/// The schema of a Database's spec in one of its versions.
+fn database_schema(version: &str) -> anyhow::Result<Value> {
+    let definition = json!(definitions::all().into_iter().next());
+    let versions = definition["spec"]["versions"].as_array().cloned().unwrap_or_default();
+    let wanted = version.rsplit('/').next().unwrap_or_default();
+    let found = versions.iter().find(|it| it["name"] == wanted);
+    let served: Vec<_> = versions.iter().filter_map(|it| it["name"].as_str()).collect();
+    let found = found.ok_or_else(|| anyhow!("Database is not served in {version}; {} are", served.join(", ")))?;
+    Ok(found["schema"]["openAPIV3Schema"]["properties"]["spec"].clone())
+}
+
+/// What the API server would not take of an object: fields that nobody knows, and a spec that does not fit its schema.
+fn misfits(object: &Value, schema: &Value) -> String {
+    let known = ["apiVersion", "kind", "metadata", "spec", "status"];
+    let unknown =
+        object.as_object().into_iter().flatten().map(|(field, _)| field).filter(|it| !known.contains(&it.as_str()));
+    let mut wrong: Vec<String> =
+        unknown.map(|field| format!("{field} is unknown; metadata and spec are accepted")).collect();
+    wrong.extend(schema::errors("spec", schema, object.get("spec").unwrap_or(&json!({}))));
+    wrong.iter().map(|wrong| format!("\n  {}", plain(wrong))).collect()
+}
+
+/// Whether a class fits the schema of its kind, and whether its plugin accepts it.
 fn invalid(class: &Value, plugins: &[Plugin]) -> Result<(), String> {
     let kind = class["kind"].as_str().unwrap_or_default();
-    let (plugin, _) = served(kind, plugins).map_err(|error| error.to_string())?;
+    let (plugin, described) = served(kind, plugins).map_err(|error| error.to_string())?;
+    let version = class["apiVersion"].as_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    if !described.versions.iter().any(|served| served == version) {
+        let (versions, name) = (described.versions.join(", "), named(&class["metadata"]));
+        return Err(format!("{kind} {name}: apiVersion {STORAGE_GROUP}/{version} is not served; {versions} are"));
+    }
+    let misfits = misfits(class, &described.spec_schema);
+    if !misfits.is_empty() {
+        return Err(format!("{kind} {}:{misfits}", named(&class["metadata"])));
+    }
     let spec = class.get("spec").cloned().unwrap_or_else(|| json!({}));
     let answer = plugin.revision.validate(kind, &spec).map_err(|fault| fault.to_string())?;
     answer.map_err(|errors| format!("{kind} {}:{}", named(&class["metadata"]), listed(&errors)))

@@ -3,17 +3,21 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::api;
-use crate::catalog::Catalog;
-use crate::controller::{self, Options, Progress};
-use crate::leader::{self, Leading, Replicas};
-use crate::telemetry::{self, LogFormat, Metrics, Readiness};
-use crate::webhook;
+use crate::telemetry::{self, LogFormat, Readiness};
 use anyhow::Context;
+use atomix_controller_grpc::api;
+use atomix_controller_io::api_client;
+use atomix_controller_io::leader::{self, Leadership, Moment, Replicas};
+use atomix_controller_io::metrics::Metrics;
+use atomix_controller_io::tasks;
+use atomix_controller_kube::catalog::{Catalog, Trial};
+use atomix_controller_kube::controller::{self, Options, Progress};
+use atomix_controller_kube::webhook;
+use atomix_model::limits;
 use axum::http::HeaderValue;
 use axum::http::header::USER_AGENT;
 use clap::{Args as ClapArgs, ValueEnum};
-use kube::Client;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 
 /// Run the controller. It finds the cluster by the environment of its pod, or by KUBECONFIG, and stops on SIGTERM or SIGINT.
@@ -76,23 +80,39 @@ enum Scope {
 /// Runs until told to stop.
 pub fn run(args: Args) -> anyhow::Result<()> {
     telemetry::log(&args.log, args.log_format)?;
+    raise_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no threads to run on")?;
     runtime.block_on(serve(args))
 }
 
+/// Asks for more file descriptors than a process begins with, where it may have them: each connection takes one, and those of one
+/// server must not be missing at another.
+fn raise_files() {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let wanted = maximum.map_or(limits::FILES_WANTED, |most| most.min(limits::FILES_WANTED));
+    if current.is_some_and(|current| current < wanted)
+        && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum })
+    {
+        tracing::warn!(%error, "the limit on open files could not be raised");
+    }
+}
+
 async fn serve(args: Args) -> anyhow::Result<()> {
     let identity = leader::identity(args.pod_name.as_deref());
+    let program = std::env::current_exe().context("where this program is cannot be found out")?;
+    let trial = Trial::new(program, super::plugin::TRY.to_vec());
     let config = kube_config(&identity).await?;
-    let leading = Leading::default();
+    let leading = Leadership::default();
     const UNUSABLE: &str = "the cluster's address or credentials cannot be used";
-    let gated = leader::gated(config.clone(), leading.clone()).context(UNUSABLE)?; // writes only while we lead
-    let client = Client::try_from(config).context(UNUSABLE)?;
+    let fenced = leader::fenced_client(&config, leading.clone()).context(UNUSABLE)?; // writes only while we lead
+    let client = api_client::client(&config).context(UNUSABLE)?;
     let listener = telemetry::listen(args.metrics_addr).await?;
     let metrics = Arc::new(Metrics::default());
     let stop = stop_signal()?;
     let (released, left) = watch::channel(false);
     let (webhook_ready, webhook_up) = watch::channel(false);
     let progress = Progress::default();
+    let reviewer = progress.reviewer.clone();
     let (api_ready, api_up) = watch::channel(false);
     let scope = matches!(args.scope, Scope::Namespace).then_some(args.pod_namespace);
     let api_options = args.grpc.options(scope.clone(), &args.cluster_domain, &identity);
@@ -116,13 +136,16 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         allow_own_namespace: args.allow_own_namespace,
         identity,
     };
-    tokio::spawn(all_ready(webhook_up, progress.listed.subscribe(), api_up, ready_in));
+    let moving = leading.clone();
+    let health =
+        telemetry::Health { metrics: metrics.clone(), moves: Arc::new(move || moving.check_progress(Moment::now())) };
+    tasks::vital("readiness", all_ready(webhook_up, progress.listed.subscribe(), api_up, ready_in));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?options, "controller starts");
     let catalog = Arc::new(Catalog::default());
     let replicas = watch::Sender::new(Replicas::new(&lease_options.identity));
-    let parts = api::Parts {
+    let parts = api::Dependencies {
         client: client.clone(),
-        catalog: catalog.clone(),
+        plugins: Arc::new(super::groups::Catalogued(catalog.clone())),
         loaded: progress.loaded.subscribe(),
         replicas: replicas.subscribe(),
         leading: leading.clone(),
@@ -132,16 +155,16 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let leader = async {
         tokio::join!(
             leader::lead(client.clone(), &lease_options, &leading, &metrics, stopped(stop.clone())),
-            leader::attend(client.clone(), &lease_options, &leading, &replicas, stopped(stop)),
+            leader::keep_replica_lease(client.clone(), &lease_options, &leading, &replicas, stopped(stop)),
         );
         released.send_replace(true);
         anyhow::Ok(())
     };
     tokio::try_join!(
         leader,
-        telemetry::serve(listener, metrics.clone(), ready, stopped(left.clone())),
-        webhook::serve(client.clone(), webhook_options, webhook_ready, stopped(left.clone())),
-        controller::run(gated, options, catalog, leading.clone(), metrics.clone(), progress, stopped(left.clone())),
+        telemetry::serve(listener, health, ready, stopped(left.clone())),
+        webhook::serve(client.clone(), webhook_options, reviewer, webhook_ready, stopped(left.clone())),
+        controller::run(fenced, options, trial, catalog, leading.clone(), metrics.clone(), progress, stopped(left.clone())),
         api::serve(parts, api_options, api_ready, left),
     )?;
     tracing::info!("controller has stopped");
@@ -179,7 +202,7 @@ fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
     let (told, stop) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::spawn(async move {
+    tasks::vital("signals", async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         told.send_replace(true);
         told.closed().await;

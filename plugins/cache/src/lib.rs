@@ -24,7 +24,7 @@ pub struct CacheClass {
     image_pull_policy: ImagePullPolicy,
 }
 
-/// What the plugin is.
+/// The plugin: its class and the kinds of objects that it plans and reads.
 pub fn plugin() -> Plugin {
     Plugin::new("cache", env!("CARGO_PKG_VERSION"))
         .class(
@@ -52,7 +52,7 @@ fn plan(seen: &Seen<CacheClass>) -> Result<Plan, Refusal> {
         .object("config", configuration(&node, &config))
         .object("peers", node.peers(&[("api", PORT)]))
         .object("node", node.set(1, &config, pod(&node)));
-    let health = node.health(1, &seen.class.image);
+    let health = node.health(1);
     for partition in &seen.partitions {
         let (id, service) = (partition.id, &partition.service_name);
         plan = plan.object(format!("partition-{id}"), node.service(service, "api", PORT)).partition(PartitionState {
@@ -113,7 +113,7 @@ fn check(class: &CacheClass) -> Vec<FieldError> {
 /// The class that a group asks for. Its message has no fields, so whatever stands in it is unknown and passed over.
 fn spec_of(_message: &[u8], partition_size: u32) -> Result<Value, Vec<FieldError>> {
     match partition_size {
-        0 | 1 => Ok(json!({})), // 0 is how protobuf says that it is not given
+        0 | 1 => Ok(json!({})), // protobuf's 0 is a number that is not given
         more => Err(vec![field_error("partition_size", format!("{more} members; a cache has one node, so 1 is accepted"))]),
     }
 }

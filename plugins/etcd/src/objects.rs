@@ -1,9 +1,11 @@
-//! The objects of one cluster, as the YAML that they become. Decides nothing: takes what runs, and what the class says of the rest.
+//! The objects of one cluster, as the YAML that they become. It decides nothing: what runs is given, the rest is
+//! as the class has it.
 
-use atomix_sdk::{Members, Seen, Value, json, set};
+use atomix_sdk::{Members, Seen, Value, duration_text, json, set};
 
-use crate::class::EtcdClass;
-use crate::running::{ANNOTATION, Running};
+use crate::class::{CompactionMode, EtcdClass, RETENTION};
+use crate::formed::STATE;
+use crate::running::Running;
 
 /// Port that clients connect to.
 pub const CLIENT_PORT: u16 = 2379;
@@ -17,35 +19,75 @@ const PEER_TLS: &str = "peer-tls";
 /// Names of volumes that are not for a claim.
 pub const VOLUMES: [&str; 2] = [CLIENT_TLS, PEER_TLS];
 
-/// Variables that a class may not set: etcd reads each flag from one too, and refuses to start where both are given.
-pub const ENV: [&str; 22] = [
-    "POD_NAME",
-    "ETCD_NAME",
-    "ETCD_DATA_DIR",
-    "ETCD_INITIAL_CLUSTER",
-    "ETCD_INITIAL_CLUSTER_TOKEN",
-    "ETCD_INITIAL_CLUSTER_STATE",
-    "ETCD_INITIAL_ADVERTISE_PEER_URLS",
-    "ETCD_LISTEN_PEER_URLS",
-    "ETCD_ADVERTISE_CLIENT_URLS",
-    "ETCD_LISTEN_CLIENT_URLS",
-    "ETCD_LISTEN_METRICS_URLS",
-    "ETCD_AUTO_COMPACTION_MODE",
-    "ETCD_AUTO_COMPACTION_RETENTION",
-    "ETCD_QUOTA_BACKEND_BYTES",
-    "ETCD_CERT_FILE",
-    "ETCD_KEY_FILE",
-    "ETCD_TRUSTED_CA_FILE",
-    "ETCD_CLIENT_CERT_AUTH",
-    "ETCD_PEER_CERT_FILE",
-    "ETCD_PEER_KEY_FILE",
-    "ETCD_PEER_TRUSTED_CA_FILE",
-    "ETCD_PEER_CLIENT_CERT_AUTH",
+/// Variables that a class may not set, beside those that [`env_rule`] refuses.
+pub const ENV: [&str; 1] = ["POD_NAME"];
+
+/// Beginnings of the flags that a class may set by a variable: they tune how members work or narrow whom they trust, and say nothing of
+/// where data lie, in which form, who the members are and where they listen. What is not among them is refused, also what later versions
+/// of etcd bring. All flags of etcd 3.4 to 3.6 were looked at.
+const TUNING: [&str; 44] = [
+    "auth-token",
+    "backend-batch-",
+    "backend-bbolt-freelist-type",
+    "bcrypt-cost",
+    "bootstrap-defrag-threshold-megabytes",
+    "cipher-suites",
+    "client-cert-allowed-",
+    "client-crl-file",
+    "compact-hash-check-",
+    "compaction-",
+    "corrupt-check-time",
+    "cors",
+    "distributed-tracing-",
+    "downgrade-check-time",
+    "election-timeout",
+    "enable-distributed-tracing",
+    "enable-grpc-gateway",
+    "enable-lease-checkpoint",
+    "enable-log-rotation",
+    "enable-pprof",
+    "feature-gates",
+    "grpc-",
+    "heartbeat-interval",
+    "host-whitelist",
+    "initial-corrupt-check",
+    "initial-election-tick-advance",
+    "log",
+    "max-",
+    "memory-mlock",
+    "metrics",
+    "peer-cert-allowed-",
+    "peer-crl-file",
+    "pre-vote",
+    "raft-read-timeout",
+    "raft-write-timeout",
+    "snapshot-catchup-entries",
+    "snapshot-count",
+    "socket-reuse-",
+    "stop-grpc-service-on-defrag",
+    "tls-max-version",
+    "tls-min-version",
+    "txn-mode-write-with-shared-buffer",
+    "warning-",
+    "watch-progress-notify-interval",
 ];
 
-/// One cluster, which is one partition.
+/// etcd reads each flag from a variable too: refuses those that do more than tune.
+pub fn env_rule(name: &str) -> Option<String> {
+    let flag = name.strip_prefix("ETCD_")?.to_ascii_lowercase().replace('_', "-");
+    let flag = flag.strip_prefix("experimental-").unwrap_or(&flag);
+    if TUNING.iter().any(|begin| flag.starts_with(begin)) {
+        return None;
+    }
+    Some(format!(
+        "{name} is not taken: etcd's flags say where data lie, who the members are, where they listen and whom they trust, which is fixed \
+         or has a field of the class; flags that only tune are accepted, such as ETCD_HEARTBEAT_INTERVAL"
+    ))
+}
+
+/// One cluster, which is one partition, whose objects are to be planned.
 pub struct Cluster<'a> {
-    /// Its members, all alike.
+    /// The members, which run alike.
     pub members: Members<'a, EtcdClass>,
     running: &'a Running,
 }
@@ -58,21 +100,21 @@ impl<'a> Cluster<'a> {
             cluster: number,
             name: format!("{}-{number}", seen.database.name),
             role: None,
-            memory: Some((ANNOTATION, &running.text)),
+            memory: running.memory(),
             claim: running.claim.as_ref(),
         };
         Self { members, running }
     }
 
-    /// Gives each member its name.
+    /// The Service that gives each member a name.
     pub fn peers(&self) -> Value {
         let service = self.members.peers(&[("peer", PEER_PORT), ("client", CLIENT_PORT)]);
         self.members.remembering(service)
     }
 
-    /// The members.
-    pub fn set(&self) -> Value {
-        let mut members = self.members.set_at_once(self.running.replicas, "", self.pod());
+    /// The members, which run `image`.
+    pub fn set(&self, image: &str) -> Value {
+        let mut members = self.members.set_at_once(self.running.with.replicas, "", self.pod(image));
         if self.running.claim.is_none()
             && let Some(spec) = members.get_mut("spec")
         {
@@ -82,7 +124,7 @@ impl<'a> Cluster<'a> {
         members
     }
 
-    fn pod(&self) -> Value {
+    fn pod(&self, image: &str) -> Value {
         let class = &self.members.seen.class;
         let probe = |path: &str| json!({"path": path, "port": "metrics"});
         let mut mounts = vec![json!({"name": self.members.data(), "mountPath": "/var/lib/etcd"})];
@@ -96,18 +138,23 @@ impl<'a> Cluster<'a> {
         json!({
             "containers": [{
                 "name": "etcd",
-                "image": class.image,
+                "image": image,
                 "imagePullPolicy": class.image_pull_policy,
                 "command": ["etcd"],
                 "args": self.flags(),
-                "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
+                "env": [
+                    {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                    // No flag, which would be the same for ever: read whenever the container starts.
+                    {"name": "ETCD_INITIAL_CLUSTER_STATE", "valueFrom": {"configMapKeyRef": {"name": self.members.name, "key": STATE}}},
+                ],
                 "ports": [
                     {"name": "client", "containerPort": CLIENT_PORT, "protocol": "TCP"},
                     {"name": "peer", "containerPort": PEER_PORT, "protocol": "TCP"},
                     {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
                 ],
-                // Ten minutes to read a large log. A member that waits for others answers for itself.
-                "startupProbe": {"httpGet": probe(ITSELF), "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 120},
+                // Twenty minutes to read a large log and to be sent what is missing. Then it is started again: what it read when it
+                // started, such as certificates of authorities, may have been mended since.
+                "startupProbe": {"httpGet": probe(CONSENSUS), "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 240},
                 "readinessProbe": {"httpGet": probe(CONSENSUS), "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 3},
                 "livenessProbe": {"httpGet": probe(ITSELF), "periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 6},
                 "securityContext": {"readOnlyRootFilesystem": true},
@@ -120,10 +167,10 @@ impl<'a> Cluster<'a> {
     fn flags(&self) -> Vec<String> {
         let (class, members) = (&self.members.seen.class, &self.members);
         let scheme = |tls: bool| if tls { "https" } else { "http" };
-        let (client, peer) = (scheme(class.client_tls.is_some()), scheme(self.running.peer_secret.is_some()));
+        let (client, peer) = (scheme(class.client_tls.is_some()), scheme(self.running.with.peer_secret.is_some()));
         let url = |host: &str| format!("{peer}://{}:{PEER_PORT}", members.host(host));
         let all: Vec<String> =
-            members.names(self.running.replicas).map(|member| format!("{member}={}", url(&member))).collect();
+            members.names(self.running.with.replicas).map(|member| format!("{member}={}", url(&member))).collect();
         let me = "$(POD_NAME)";
         let token = format!("{}.{}", members.name, members.seen.database.namespace);
         let mut flags: Vec<String> = [
@@ -131,7 +178,6 @@ impl<'a> Cluster<'a> {
             ("data-dir", "/var/lib/etcd/data".to_owned()), // a file system of its own has more at its root
             ("initial-cluster", all.join(",")),
             ("initial-cluster-token", token),
-            ("initial-cluster-state", "new".to_owned()), // counts for a member without data only
             ("initial-advertise-peer-urls", url(me)),
             ("listen-peer-urls", format!("{peer}://0.0.0.0:{PEER_PORT}")),
             ("advertise-client-urls", format!("{client}://{}:{CLIENT_PORT}", members.host(me))),
@@ -142,11 +188,16 @@ impl<'a> Cluster<'a> {
         .map(|(flag, value)| format!("--{flag}={value}"))
         .collect();
         let mut more = |flag: &str, value: &str| flags.push(format!("--{flag}={value}"));
-        if let Some(mode) = class.auto_compaction_mode {
-            more("auto-compaction-mode", mode.text());
+        // In one spelling, and without what is the default: an edit that changes nothing restarts nothing.
+        let by_revision = class.auto_compaction_mode == Some(CompactionMode::Revision);
+        if by_revision {
+            more("auto-compaction-mode", "revision");
         }
         if let Some(kept) = &class.auto_compaction_retention {
-            more("auto-compaction-retention", kept);
+            match RETENTION.read(kept).filter(|_| !by_revision) {
+                Some(time) => more("auto-compaction-retention", &duration_text(time)),
+                None => more("auto-compaction-retention", &kept.parse().unwrap_or(0_u64).to_string()),
+            }
         }
         if let Some(bytes) = class.quota_backend_bytes {
             more("quota-backend-bytes", &bytes.to_string());
@@ -159,7 +210,7 @@ impl<'a> Cluster<'a> {
                 more("trusted-ca-file", "/etc/etcd/client-tls/ca.crt"); // alone it would ask for a certificate too
             }
         }
-        if self.running.peer_secret.is_some() {
+        if self.running.with.peer_secret.is_some() {
             more("peer-cert-file", "/etc/etcd/peer-tls/tls.crt");
             more("peer-key-file", "/etc/etcd/peer-tls/tls.key");
             more("peer-client-cert-auth", "true");
@@ -174,7 +225,7 @@ impl<'a> Cluster<'a> {
 
     /// The class's Secret while the cluster is one with TLS between members, else the one it was started with.
     fn peer_secret(&self) -> Option<&str> {
-        let started = self.running.peer_secret.as_deref()?;
+        let started = self.running.with.peer_secret.as_deref()?;
         Some(self.members.seen.class.peer_tls.as_ref().map_or(started, |tls| &tls.secret_name))
     }
 }

@@ -1,16 +1,16 @@
-//! What holds for every plan, whatever the database; single plans stand as cases of their own.
+//! What holds for the plans of all databases; single plans are cases in `tests/golden`.
 
 use atomix_sdk::testing::{self, Planned, ready};
-use atomix_sdk::{Value, json, wire};
+use atomix_sdk::{Value, json};
 
 use super::plugin;
 
-fn request(partitions: u32, spec: &Value) -> wire::Request {
+fn request(partitions: u32, spec: &Value) -> testing::Request {
     testing::request("EtcdStorageClass", "kv", [partitions, partitions], spec)
 }
 
-fn planned(partitions: u32, spec: &Value, observed: Vec<wire::ObservedObject>) -> Planned {
-    testing::planned(&plugin(), wire::Request { observed, ..request(partitions, spec) })
+fn planned(partitions: u32, spec: &Value, observed: Vec<testing::ObservedObject>) -> Planned {
+    testing::planned(&plugin(), testing::Request { observed, ..request(partitions, spec) })
 }
 
 fn with_volume(mut spec: Value) -> Value {
@@ -32,7 +32,7 @@ fn a_growing_database_leaves_every_cluster_as_it_is() {
     for partitions in 2..=9 {
         let after = planned(partitions, &spec, before.live(plugin()));
         assert_eq!(after.objects[..before.objects.len()], before.objects);
-        assert_eq!(after.objects.len(), 4 * partitions as usize);
+        assert_eq!(after.objects.len(), 5 * partitions as usize);
         before = after;
     }
 }
@@ -118,7 +118,51 @@ fn every_member_names_all_members_and_no_flag_stands_twice() {
     for (at, (flag, _)) in flags.iter().enumerate() {
         assert!(!flags[..at].iter().any(|(other, _)| other == flag), "--{flag} stands twice");
         let variable = format!("ETCD_{}", flag.to_uppercase().replace('-', "_"));
-        assert!(crate::objects::ENV.contains(&variable.as_str()), "a class can set {variable}, which is given as a flag");
+        assert!(crate::objects::env_rule(&variable).is_some(), "a class can set {variable}, which is given as a flag");
+    }
+}
+
+#[test]
+fn variables_tune_members_and_do_nothing_else() {
+    let moving = "DATA_DIR WAL_DIR CONFIG_FILE NAME FORCE_NEW_CLUSTER UNSAFE_NO_FSYNC DISCOVERY DISCOVERY_SRV DISCOVERY_ENDPOINTS \
+        INITIAL_CLUSTER INITIAL_CLUSTER_STATE INITIAL_CLUSTER_TOKEN INITIAL_ADVERTISE_PEER_URLS ADVERTISE_CLIENT_URLS \
+        LISTEN_PEER_URLS LISTEN_CLIENT_URLS LISTEN_CLIENT_HTTP_URLS LISTEN_METRICS_URLS PROXY AUTO_TLS PEER_AUTO_TLS CERT_FILE KEY_FILE \
+        TRUSTED_CA_FILE CLIENT_CERT_AUTH PEER_CERT_FILE PEER_CLIENT_CERT_AUTH PEER_TRUSTED_CA_FILE STRICT_RECONFIG_CHECK \
+        AUTO_COMPACTION_MODE QUOTA_BACKEND_BYTES V2_DEPRECATION ENABLE_V2 EXPERIMENTAL_ENABLE_V2V3 EXPERIMENTAL_SET_MEMBER_LOCALADDR \
+        SOMETHING_OF_ETCD_4";
+    for flag in moving.split_whitespace() {
+        let said = wrong(&json!({"env": [{"name": format!("ETCD_{flag}"), "value": "x"}]}));
+        assert_eq!(said.len(), 1, "ETCD_{flag}: {said:?}");
+        assert!(said[0].starts_with("spec.env[0].name: ETCD_"), "{said:?}");
+    }
+    let tuning = "ETCD_HEARTBEAT_INTERVAL ETCD_ELECTION_TIMEOUT ETCD_SNAPSHOT_COUNT ETCD_LOG_LEVEL ETCD_LOGGER ETCD_METRICS \
+        ETCD_MAX_REQUEST_BYTES ETCD_MAX_WALS ETCD_GRPC_KEEPALIVE_TIMEOUT ETCD_CIPHER_SUITES ETCD_BACKEND_BATCH_LIMIT ETCD_CORS \
+        ETCD_EXPERIMENTAL_WARNING_APPLY_DURATION ETCD_EXPERIMENTAL_CORRUPT_CHECK_TIME ETCD_FEATURE_GATES ETCD_PRE_VOTE GOMAXPROCS TZ \
+        ETCDCTL_API";
+    for variable in tuning.split_whitespace() {
+        assert_eq!(wrong(&json!({"env": [{"name": variable, "value": "x"}]})), [""; 0], "{variable}");
+    }
+}
+
+#[test]
+fn an_edit_of_the_spelling_changes_nothing() {
+    let flags = |spec: &Value| planned(1, spec, Vec::new()).object("members-1")["spec"]["template"].clone();
+    for (one, other) in [
+        (json!({"autoCompactionRetention": "1h"}), json!({"autoCompactionRetention": "60m"})),
+        (
+            json!({"autoCompactionRetention": "1h30m"}),
+            json!({"autoCompactionRetention": "1.5h", "autoCompactionMode": "periodic"}),
+        ),
+        (
+            json!({"autoCompactionRetention": "1000", "autoCompactionMode": "revision"}),
+            json!({"autoCompactionRetention": "01000", "autoCompactionMode": "revision"}),
+        ),
+        (
+            json!({}),
+            json!({"env": [], "tolerations": [], "clientTls": null, "resources": {}, "nodeSelector": {}, "priorityClassName": "", "imagePullPolicy": "IfNotPresent", "replicas": 3}),
+        ),
+    ] {
+        assert_eq!(flags(&one), flags(&other), "{one} and {other}");
     }
 }
 

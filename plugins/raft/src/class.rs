@@ -1,6 +1,8 @@
 //! RaftStorageClass: what a user writes, and what can be wrong with it. Knows no database.
 
-use atomix_sdk::{FieldError, ImagePullPolicy, check_image, field_error};
+use std::ops::RangeInclusive;
+
+use atomix_sdk::{FieldError, ImagePullPolicy, check_image, check_number, field_error};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -55,20 +57,20 @@ pub struct RaftClass {
     pub snapshot_threshold: Option<u64>,
 }
 
-/// What is accepted as a duration.
-pub const DURATION: &str = "a duration like 2s or 1.5s";
+/// Nodes that a cluster may have.
+pub const NODES: RangeInclusive<u64> = 1..=9;
+/// Clusters of a database, and partitions of a cluster, that the schema accepts too.
+const SHARES: RangeInclusive<u64> = 1..=1024;
 
-/// What the schema cannot say.
+/// Names what is wrong with a class beyond what its schema refuses.
 pub fn check(class: &RaftClass) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut wrong = |path: &str, message: String| errors.push(field_error(path, message));
-    if !(1..=9).contains(&class.replicas) {
-        wrong("spec.replicas", format!("{} nodes; 1 to 9 are accepted", class.replicas));
-    }
+    check_number("spec.replicas", (class.replicas.into(), " nodes"), NODES, &mut wrong);
     check_image("spec.image", &class.image, &image(), &mut wrong);
     for (path, count) in [("spec.partitionsPerCluster", class.partitions_per_cluster), ("spec.clusters", class.clusters)] {
-        if let Some(count) = count.filter(|count| !(1..=1024).contains(count)) {
-            wrong(path, format!("{count}; 1 to 1024 are accepted"));
+        if let Some(count) = count {
+            check_number(path, (count.into(), ""), SHARES, &mut wrong);
         }
     }
     protocol::check(class, &mut wrong);
@@ -108,7 +110,7 @@ mod tests {
     fn each_wrong_field_is_named_with_what_is_accepted() {
         let said = errors(json!({
             "replicas": 10, "image": "a b", "partitionsPerCluster": 0, "resources": {"cpu": 1},
-            "electionTimeout": "2", "heartbeatInterval": "0s", "snapshotInterval": "1ms", "snapshotThreshold": 0,
+            "electionTimeout": "2", "heartbeatInterval": "0s", "snapshotInterval": "1d", "snapshotThreshold": 0,
             "volumeClaimTemplate": {"metadata": {"name": "config"}, "spec": {"accessModes": [], "resources": {"requests": {"storage": "big"}}}}
         }));
         let paths: Vec<&str> = said.iter().filter_map(|error| error.split(':').next()).collect();

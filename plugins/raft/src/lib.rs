@@ -10,16 +10,21 @@ mod protocol;
 mod running;
 #[cfg(test)]
 mod tests;
+mod version;
 
-use atomix_sdk::{CLAIM_FIELD, CLUSTER_LABEL, Class, Kind, POD_FIELDS, PartitionState, Plan, Plugin, Refusal, Seen, reason};
+use atomix_sdk::{
+    CLAIM_FIELDS, CLAIM_MARK, CLUSTER_LABEL, Class, Kind, POD_FIELDS, PartitionState, Plan, Plugin, Refusal, Remembered,
+    Seen, reason,
+};
 
 pub use class::RaftClass;
 use objects::{API_PORT, Cluster};
-use running::{Clusters, POINTER};
+use running::Started;
+use version::Image;
 
 atomix_sdk::export!(plugin, groups);
 
-/// What the plugin is.
+/// The plugin: its class and the kinds of objects that it plans and reads.
 pub fn plugin() -> Plugin {
     Plugin::new("raft", env!("CARGO_PKG_VERSION"))
         .class(
@@ -32,33 +37,46 @@ pub fn plugin() -> Plugin {
                 .column("Replicas", "integer", ".spec.replicas")
                 .column("Image", "string", ".spec.image"),
         )
-        .emits(Kind::new("v1", "ConfigMap").reads(&[CLUSTER_LABEL, POINTER]))
+        .emits(Kind::new("v1", "ConfigMap").reads(&[CLUSTER_LABEL, Started::POINTER, version::POINTER]))
         .emits(Kind::new("v1", "Service"))
-        .emits(Kind::new("apps/v1", "StatefulSet").reads(&[CLUSTER_LABEL, POINTER]))
+        .emits(Kind::new("apps/v1", "StatefulSet").reads(&[
+            CLUSTER_LABEL,
+            Started::POINTER,
+            CLAIM_MARK,
+            version::IMAGE_OF_SET,
+        ]))
         .emits(Kind::new("policy/v1", "PodDisruptionBudget"))
-        .watches(Kind::new("v1", "Pod").reads(&POD_FIELDS))
-        .watches(Kind::new("v1", "PersistentVolumeClaim").reads(&[CLUSTER_LABEL, POINTER, CLAIM_FIELD]))
+        .watches(Kind::new("v1", "Pod").reads(&POD_FIELDS).reads_too(&[version::IMAGE_OF_POD]))
+        .watches(Kind::new("v1", "PersistentVolumeClaim").reads(&CLAIM_FIELDS))
 }
 
-/// Says which objects the clusters need, and how each partition goes.
+/// Plans the objects of each cluster, with the state of each partition.
 fn plan(seen: &Seen<RaftClass>) -> Result<Plan, Refusal> {
-    let clusters = Clusters::of(seen);
+    let clusters = running::clusters(seen);
     let (mut plan, mut states, mut in_use) = (Plan::new(), Vec::new(), Vec::new());
-    for partitions in seen.partitions.chunk_by(|a, b| clusters.home(a.id) == clusters.home(b.id)) {
-        let number = clusters.home(partitions[0].id);
+    let mut image_noted = false; // once for all clusters
+    for partitions in seen.partitions.chunk_by(|a, b| running::home(&clusters, a.id) == running::home(&clusters, b.id)) {
+        let number = running::home(&clusters, partitions[0].id);
         let running = clusters.running(number);
         let cluster = Cluster::of(seen, number, running, partitions);
-        let health = cluster.members.health(running.replicas, &seen.class.image);
-        plan = plan
-            .object(format!("config-{number}"), cluster.config())
-            .object(format!("peers-{number}"), cluster.peers()) // must resolve before members start
-            .object(format!("members-{number}"), cluster.set())
-            .object(format!("budget-{number}"), cluster.members.quorum_budget(running.replicas));
+        let health = cluster.members.health(running.with.replicas);
+        let others = cluster.members.claims_of_others(running.with.replicas);
+        let image = Image::of(&cluster.members, running.with.replicas, &health);
+        let config = image.remembering(cluster.config(&image.name));
+        plan = plan.object(format!("config-{number}"), config).object(format!("peers-{number}"), cluster.peers()); // must resolve before members start
+        if others.is_none() {
+            plan = plan.object(format!("members-{number}"), cluster.set(&image.name));
+        }
+        if !image_noted {
+            (plan, image_noted) = image.note(&cluster.members, plan);
+        }
+        plan = plan.object(format!("budget-{number}"), cluster.members.quorum_budget(running.with.replicas));
+        let problem = others.or(health.problem.clone());
         for partition in partitions {
             let (id, service) = (partition.id, &partition.service_name);
             plan = plan.object(format!("partition-{id}"), cluster.members.service(service, "api", API_PORT));
             let endpoints = vec![seen.endpoint(service, API_PORT)];
-            states.push(PartitionState { id, ready: health.quorum(), endpoints, problem: health.problem.clone() });
+            states.push(PartitionState { id, ready: health.quorum(), endpoints, problem: problem.clone() });
         }
         in_use.push(number);
     }
@@ -68,5 +86,5 @@ fn plan(seen: &Seen<RaftClass>) -> Result<Plan, Refusal> {
         let message = format!("{even} members can lose {}, no more than {odd} can: an odd number is better", (even - 1) / 2);
         plan = plan.warn(reason("EvenReplicas", message));
     }
-    Ok(clusters.note_what_stays(seen, &in_use, plan))
+    Ok(running::note_what_stays(&clusters, seen, &in_use, plan))
 }

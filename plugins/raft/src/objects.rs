@@ -1,10 +1,11 @@
-//! The objects of one cluster, as the YAML that they become. Decides nothing: takes what runs, and what the class says of the rest.
+//! The objects of one cluster, as the YAML that they become. It decides nothing: what runs is given, the rest is
+//! as the class has it.
 
-use atomix_sdk::{Members, Seen, Value, json, text, wire};
+use atomix_sdk::{Members, Partition, Seen, Value, image_parts, image_version, json, text};
 
 use crate::class::RaftClass;
 use crate::protocol::protocol_json;
-use crate::running::{ANNOTATION, Running};
+use crate::running::Running;
 
 /// Port that clients connect to.
 pub const API_PORT: u16 = 5678;
@@ -13,63 +14,63 @@ const PROTOCOL_PORT: u16 = 5679;
 
 /// Variables that a class may not set.
 pub const ENV: [&str; 1] = ["NODE_ID"];
-/// The volume of what the nodes read.
+/// The volume with the files that nodes read.
 const CONFIG: &str = "config";
 /// Names of volumes that are not for a claim.
 pub const VOLUMES: [&str; 1] = [CONFIG];
 
-/// One cluster of the database.
+/// One cluster of the database, whose objects are to be planned.
 pub struct Cluster<'a> {
-    /// Its members, all alike.
+    /// The members, which run alike.
     pub members: Members<'a, RaftClass>,
-    /// What it runs with.
+    /// What it was started with.
     running: &'a Running,
-    /// Its partitions, by id.
-    partitions: &'a [wire::Partition],
+    /// The partitions that it keeps, by id.
+    partitions: &'a [Partition],
 }
 
 impl<'a> Cluster<'a> {
     /// Cluster `number`, as it runs, with its partitions.
-    pub fn of(seen: &'a Seen<RaftClass>, number: u32, running: &'a Running, partitions: &'a [wire::Partition]) -> Self {
+    pub fn of(seen: &'a Seen<RaftClass>, number: u32, running: &'a Running, partitions: &'a [Partition]) -> Self {
         let members = Members {
             seen,
             cluster: number,
             name: format!("{}-{number}", seen.database.name),
             role: None,
-            memory: Some((ANNOTATION, &running.text)),
+            memory: running.memory(),
             claim: running.claim.as_ref(),
         };
         Self { members, running, partitions }
     }
 
-    /// Who the members are and which partitions they keep.
-    pub fn config(&self) -> Value {
+    /// The ConfigMap that says who the members are and which partitions they keep.
+    pub fn config(&self, image: &str) -> Value {
         self.members.remembering(json!({
             "apiVersion": "v1",
             "kind": "ConfigMap",
             "metadata": {"name": self.members.name, "labels": self.members.label()},
-            "data": {"cluster.json": self.cluster_json(), "protocol.json": self.protocol_json()},
+            "data": {"cluster.json": self.cluster_json(image), "protocol.json": self.protocol_json()},
         }))
     }
 
-    /// Gives each member its name.
+    /// The Service that gives each member a name.
     pub fn peers(&self) -> Value {
         self.members.peers(&[("api", API_PORT), ("protocol", PROTOCOL_PORT)])
     }
 
-    /// The members.
-    pub fn set(&self) -> Value {
-        self.members.set_at_once(self.running.replicas, &self.what_nodes_read(), self.pod())
+    /// The StatefulSet of the members.
+    pub fn set(&self, image: &str) -> Value {
+        self.members.set_at_once(self.running.with.replicas, &self.what_nodes_read(image), self.pod(image))
     }
 
-    fn pod(&self) -> Value {
+    fn pod(&self, image: &str) -> Value {
         let (members, class) = (&self.members, &self.members.seen.class);
         let mut volumes = vec![json!({"name": CONFIG, "configMap": {"name": members.name}})];
         volumes.extend(members.data_in_pod());
         json!({
             "containers": [{
                 "name": "raft",
-                "image": class.image,
+                "image": image,
                 "imagePullPolicy": class.image_pull_policy,
                 "args": ["$(NODE_ID)", "/etc/atomix/cluster.json", "/etc/atomix/protocol.json"],
                 "env": [{"name": "NODE_ID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
@@ -99,14 +100,14 @@ impl<'a> Cluster<'a> {
     }
 
     /// The nodes' own format; images of the first era call the list `members`.
-    fn cluster_json(&self) -> String {
+    fn cluster_json(&self, image: &str) -> String {
         let members = &self.members;
         let members: Vec<Value> = members
-            .names(self.running.replicas)
+            .names(self.running.with.replicas)
             .map(|id| json!({"id": id, "host": members.host(&id), "apiPort": API_PORT, "protocolPort": PROTOCOL_PORT}))
             .collect();
         let partitions: Vec<Value> = self.partitions.iter().map(|partition| json!({"partition": partition.id})).collect();
-        let list = if is_first_era(&self.members.seen.class.image) { "members" } else { "replicas" };
+        let list = if is_first_era(image) { "members" } else { "replicas" };
         text(&json!({list: members, "partitions": partitions}))
     }
 
@@ -114,9 +115,9 @@ impl<'a> Cluster<'a> {
         text(&protocol_json(&self.members.seen.class))
     }
 
-    /// What a node reads when it starts: members restart when it changes. `protocol.json` counts once it says anything.
-    fn what_nodes_read(&self) -> String {
-        let mut read = self.cluster_json();
+    /// What a node reads when it starts: members restart when it changes. An empty `protocol.json` does not count.
+    fn what_nodes_read(&self, image: &str) -> String {
+        let mut read = self.cluster_json(image);
         let protocol = self.protocol_json();
         if protocol != "{}" {
             read.push_str(&protocol);
@@ -125,21 +126,11 @@ impl<'a> Cluster<'a> {
     }
 }
 
-/// Whether an image, whatever its registry, tag and digest, is named `raft-replica`.
+/// Whether an image, whatever its registry and digest, is one of the v0.1 era: `raft-replica` of any tag, or `raft-storage-node` of a
+/// tag v0.1.
 fn is_first_era(image: &str) -> bool {
-    let (mut from, mut to) = (0, image.len());
-    for (at, byte) in image.bytes().enumerate() {
-        match byte {
-            b'@' => {
-                to = to.min(at);
-                break;
-            }
-            b'/' => (from, to) = (at + 1, image.len()),
-            b':' => to = to.min(at),
-            _ => {}
-        }
-    }
-    image.as_bytes()[from..to].ends_with(b"raft-replica")
+    let (name, _) = image_parts(image);
+    name.ends_with("raft-replica") || name.ends_with("raft-storage-node") && image_version(image) == Some((0, 1))
 }
 
 #[cfg(test)]
@@ -153,10 +144,26 @@ mod tests {
             "raft-replica",
             "registry:5000/x/raft-replica@sha256:00",
             "a/raft-replica:v1@sha256:0",
+            "atomix/raft-storage-node:v0.1.0",
+            "raft-storage-node:v0.1.12",
+            "docker.io/atomix/raft-storage-node:v0.1.0@sha256:00",
+            "registry:5000/atomix/raft-storage-node:v0.1.0",
         ] {
             assert!(is_first_era(image), "{image}");
         }
-        for image in ["atomix/raft-storage-node:v0.5.3", "raft-replica/node:1", "raft-replica:5000/node"] {
+        for image in [
+            "atomix/raft-storage-node:v0.5.3",
+            "atomix/raft-storage-node:v0.2.0",
+            "atomix/raft-storage-node:v0.10.0",
+            "atomix/raft-storage-node:v1.0.1",
+            "atomix/raft-storage-node:latest",
+            "atomix/raft-storage-node",
+            "atomix/raft-storage-node@sha256:v0.1.0",
+            "v0.1.0/raft-storage-node:v0.5.3",
+            "atomix/other:v0.1.0",
+            "raft-replica/node:1",
+            "raft-replica:5000/node",
+        ] {
             assert!(!is_first_era(image), "{image}");
         }
     }

@@ -1,9 +1,9 @@
 //! How the members of a cluster agree, in three languages: fields of the class, the protobuf message of the old gRPC API, and the
 //! nodes' own JSON. Knows no database.
 
-use atomix_sdk::{FieldError, Group, Value, field_error, json, set};
+use atomix_sdk::{Durations, FieldError, Group, INTEGER_MAX, Value, check_number, field_error, json, set};
 
-use crate::class::{DURATION, RaftClass};
+use crate::class::{NODES, RaftClass};
 
 /// Full name of the message: durations in fields 1 to 3, in the order of [`DURATIONS`], and a number in field 4.
 pub const MESSAGE: &str = "atomix.raft.config.ProtocolConfig";
@@ -22,7 +22,9 @@ pub fn protocol_json(class: &RaftClass) -> Value {
     let mut fields = json!({});
     for (field, duration) in DURATIONS.into_iter().zip(durations(class)) {
         if let Some(duration) = duration {
-            set(&mut fields, field, duration.as_str().into());
+            // In the one spelling that protobuf reads: members restart when it changes.
+            let text = self::duration(duration).and_then(duration_text).unwrap_or_else(|| duration.clone());
+            set(&mut fields, field, text.into());
         }
     }
     if let Some(threshold) = class.snapshot_threshold {
@@ -34,26 +36,22 @@ pub fn protocol_json(class: &RaftClass) -> Value {
 /// What is wrong with these fields of a class.
 pub fn check(class: &RaftClass, wrong: &mut impl FnMut(&str, String)) {
     for (field, text) in DURATIONS.into_iter().zip(durations(class)) {
-        if let Some(text) = text.filter(|text| duration(text).is_none()) {
-            wrong(&format!("spec.{field}"), format!("{text:?}; {DURATION} is expected"));
+        if let Some(text) = text {
+            ACCEPTED.check(&format!("spec.{field}"), text, wrong);
         }
     }
-    if let Some(threshold) = class.snapshot_threshold.filter(|threshold| !(1..=THRESHOLD_MAX).contains(threshold)) {
-        wrong("spec.snapshotThreshold", format!("{threshold}; 1 to {THRESHOLD_MAX} are accepted"));
+    if let Some(threshold) = class.snapshot_threshold {
+        check_number("spec.snapshotThreshold", (threshold, ""), 1..=INTEGER_MAX, wrong);
     }
 }
-
-/// Most that an API server takes as an integer.
-const THRESHOLD_MAX: u64 = i64::MAX as u64;
 
 /// The spec of the class that a group asks for.
 pub fn spec_of(message: &[u8], partition_size: u32) -> Result<Value, Vec<FieldError>> {
     let mut errors = Vec::new();
     let mut spec = json!({"replicas": partition_size, "partitionsPerCluster": 1});
-    if !(1..=9).contains(&partition_size) {
-        errors.push(field_error("partition_size", format!("{partition_size} members; 1 to 9 are accepted")));
-    }
-    let mut wrong = |why: String| errors.push(field_error("protocol.value", why));
+    let mut wrong = |path: &str, why: String| errors.push(field_error(path, why));
+    check_number("partition_size", (partition_size.into(), " members"), NODES, &mut wrong);
+    let mut wrong = |why: String| wrong("protocol.value", why);
     match decoded(message) {
         None => wrong(format!("malformed bytes; an encoded {MESSAGE} is expected")),
         Some((durations, threshold)) => {
@@ -61,13 +59,13 @@ pub fn spec_of(message: &[u8], partition_size: u32) -> Result<Value, Vec<FieldEr
                 match duration.map(duration_text) {
                     None => {}
                     Some(Some(text)) => set(&mut spec, field, text.into()),
-                    Some(None) => wrong(format!("{field} is out of range; {DURATION} is expected")),
+                    Some(None) => wrong(format!("{field} is out of range; {}", ACCEPTED.expected())),
                 }
             }
             match threshold {
                 0 => {} // not set
-                1..=THRESHOLD_MAX => set(&mut spec, THRESHOLD, threshold.into()),
-                _ => wrong(format!("{THRESHOLD} is {threshold}; at most {THRESHOLD_MAX} is accepted")),
+                1..=INTEGER_MAX => set(&mut spec, THRESHOLD, threshold.into()),
+                _ => wrong(format!("{THRESHOLD} is {threshold}; at most {INTEGER_MAX} is accepted")),
             }
         }
     }
@@ -80,26 +78,22 @@ pub fn group_of(class: &RaftClass) -> Group {
     for (at, text) in durations(class).into_iter().enumerate() {
         let Some((seconds, nanos)) = text.and_then(|text| duration(text)) else { continue };
         let mut inner = Vec::new();
-        put(&mut inner, 8, seconds);
-        put(&mut inner, 16, nanos);
+        put_number(&mut inner, 8, seconds);
+        put_number(&mut inner, 16, nanos);
         message.extend([(at as u8 + 1) << 3 | 2, inner.len() as u8]); // at most two fields of six bytes
         message.append(&mut inner);
     }
-    put(&mut message, 32, class.snapshot_threshold.unwrap_or(0));
+    put_number(&mut message, 32, class.snapshot_threshold.unwrap_or(0));
     Group { partition_size: class.replicas, value: message }
 }
 
-/// Seconds and billionths of a duration as protobuf writes it in JSON: more than nothing, and less than thirty years.
+/// Durations that nodes read: more than nothing, and less than thirty years.
+const ACCEPTED: Durations = Durations { like: "2s or 500ms", accepted: 1..=BILLION * BILLION - 1 };
+
+/// Seconds and billionths of a duration.
 fn duration(text: &str) -> Option<(u64, u64)> {
-    const DIGITS_MAX: usize = 9;
-    let number = |digits: &str| {
-        let good = digits.len() <= DIGITS_MAX && digits.bytes().all(|digit| digit.is_ascii_digit());
-        digits.parse::<usize>().ok().filter(|_| good)
-    };
-    let text = text.strip_suffix('s')?;
-    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
-    let (seconds, nanos) = (number(whole)?, number(part)? * 10_usize.pow((DIGITS_MAX - part.len()) as u32));
-    (seconds + nanos > 0).then_some((seconds as u64, nanos as u64))
+    let nanoseconds = ACCEPTED.read(text)?;
+    Some((nanoseconds / BILLION, nanoseconds % BILLION))
 }
 
 /// The duration as text, if [`duration`] would read it.
@@ -175,7 +169,7 @@ fn varint(message: &mut &[u8]) -> Option<u64> {
 }
 
 /// Appends a field that is a number, unless it is 0, which is absent. `tag` is below 128.
-fn put(message: &mut Vec<u8>, tag: u8, mut number: u64) {
+fn put_number(message: &mut Vec<u8>, tag: u8, mut number: u64) {
     if number == 0 {
         return;
     }

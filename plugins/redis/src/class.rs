@@ -1,6 +1,7 @@
 //! RedisStorageClass: what a user writes, and what can be wrong with it. Knows no database.
 
-use atomix_sdk::{FieldError, ImagePullPolicy, check_image, field_error};
+use atomix_resp::PrimaryWithoutData;
+use atomix_sdk::{FieldError, ImagePullPolicy, check_image, check_number, field_error};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -49,6 +50,11 @@ pub struct Backend {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 9))]
     pub replicas: u32,
+
+    /// What the first server does whose volume has no data, while a copy has some or cannot be asked: Wait until a person has decided,
+    /// CopyFromReplica, or StartEmpty, after which copies lose theirs. No server restarts when it changes.
+    #[serde(default)]
+    pub primary_without_data: PrimaryWithoutData,
 }
 
 impl Default for Proxy {
@@ -59,19 +65,22 @@ impl Default for Proxy {
 
 impl Default for Backend {
     fn default() -> Self {
-        Self { image: backend_image(), image_pull_policy: ImagePullPolicy::default(), replicas: one() }
+        Self {
+            image: backend_image(),
+            image_pull_policy: ImagePullPolicy::default(),
+            replicas: one(),
+            primary_without_data: PrimaryWithoutData::default(),
+        }
     }
 }
 
-/// What the schema cannot say.
+/// Names what is wrong with a class beyond what its schema refuses.
 pub fn check(class: &RedisClass) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut wrong = |path: &str, message: String| errors.push(field_error(path, message));
     check_image("spec.proxy.image", &class.proxy.image, &proxy_image(), &mut wrong);
     check_image("spec.backend.image", &class.backend.image, &backend_image(), &mut wrong);
-    if !(1..=9).contains(&class.backend.replicas) {
-        wrong("spec.backend.replicas", format!("{} servers; 1 to 9 are accepted", class.backend.replicas));
-    }
+    check_number("spec.backend.replicas", (class.backend.replicas.into(), " servers"), 1..=9, &mut wrong);
     errors
 }
 

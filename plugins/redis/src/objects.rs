@@ -1,23 +1,23 @@
-//! The objects of one cluster, as the YAML that they become. Decides nothing: takes what runs, and what the class says of the rest.
+//! The objects of one cluster, as the YAML that they become. It decides nothing: what runs is given, the rest is
+//! as the class has it.
 
+use atomix_resp::PORT;
 use atomix_sdk::{Members, Seen, Value, json, set};
 
 use crate::class::RedisClass;
-use crate::running::{ANNOTATION, Running};
+use crate::running::Running;
 
 /// Port of the proxy, which clients connect to.
 pub const API_PORT: u16 = 5678;
-/// Port of the servers.
-const REDIS_PORT: u16 = 6379;
 
-/// Variables that a class may not set.
-pub const ENV: [&str; 1] = ["POD_NAME"];
+/// Configuration of every server.
+const CONFIG: &str = "port 6379\nprotected-mode no\ndir /data\nappendonly yes\n";
 
-/// One cluster of the database.
+/// One cluster of the database, whose objects are to be planned.
 pub struct Cluster<'a> {
     /// The Redis servers: the first, and copies of it.
     pub servers: Members<'a, RedisClass>,
-    /// What clients connect to.
+    /// The proxy, which clients connect to.
     pub proxy: Members<'a, RedisClass>,
 }
 
@@ -39,57 +39,72 @@ impl<'a> Cluster<'a> {
                 cluster: number,
                 name,
                 role: Some("backend"),
-                memory: Some((ANNOTATION, &running.text)),
+                memory: running.memory(),
                 claim: running.claim.as_ref(),
             },
         }
     }
 
-    /// Leads to the first server, and to no copy of it, which would refuse writes.
+    /// The Service that leads to the first server, and to no copy of it, which would refuse writes.
     pub fn first_server(&self) -> Value {
-        let mut service = self.servers.peers(&[("redis", REDIS_PORT)]);
+        let mut service = self.servers.peers(&[("redis", PORT)]);
         if let Some(selector) = service.get_mut("spec").and_then(|spec| spec.get_mut("selector")) {
             set(selector, "statefulset.kubernetes.io/pod-name", self.first().into());
         }
         self.servers.remembering(service)
     }
 
-    /// The servers. The first is the one that has not another to copy.
+    /// The Service that leads to all servers, so that the first finds its copies before it is ready.
+    pub fn all_servers(&self) -> Value {
+        let mut service = self.servers.peers(&[("redis", PORT)]);
+        if let Some(metadata) = service.get_mut("metadata") {
+            set(metadata, "name", self.all_name().into());
+        }
+        service
+    }
+
+    /// The ConfigMap that the servers read.
+    pub fn config(&self, first_start: bool) -> Value {
+        let backend = &self.servers.seen.class.backend;
+        let first = self.servers.host(&self.first());
+        let servers = atomix_resp::Servers {
+            programs: "redis",
+            replicas: Vec::new(),
+            all: Some(self.servers.seen.endpoint(&self.all_name(), 0).host),
+            replica_count: backend.replicas.saturating_sub(1),
+            without_data: (backend.primary_without_data, "backend.primaryWithoutData"),
+            password: None,
+            config: [CONFIG.to_owned(), format!("{CONFIG}replicaof {first} {PORT}\n")],
+            primary: first,
+            first_start,
+            newline: None,
+        };
+        json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": self.servers.name, "labels": {"cluster": self.servers.cluster.to_string()}},
+            "data": servers.files(),
+        })
+    }
+
+    /// The StatefulSet of the servers. The first is the one that has not another to copy.
     pub fn servers(&self) -> Value {
         let backend = &self.servers.seen.class.backend;
-        let first = self.first();
-        let start = format!(
-            "[ \"$POD_NAME\" = {first} ] || set -- --replicaof {} {REDIS_PORT}\n\
-             exec redis-server --port {REDIS_PORT} --protected-mode no --dir /data --appendonly yes \"$@\"",
-            self.servers.host(&first)
-        );
-        let pod = json!({
-            "containers": [{
-                "name": "redis",
-                "image": backend.image,
-                "imagePullPolicy": backend.image_pull_policy,
-                "command": ["sh", "-c", start],
-                "env": [{"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}],
-                "ports": [{"name": "redis", "containerPort": REDIS_PORT, "protocol": "TCP"}],
-                "readinessProbe": {
-                    // While it loads its data it answers, but not so.
-                    "exec": {"command": ["sh", "-c", "[ \"$(redis-cli ping)\" = PONG ]"]},
-                    "periodSeconds": 5,
-                    "timeoutSeconds": 5,
-                },
-                "livenessProbe": {"tcpSocket": {"port": "redis"}, "initialDelaySeconds": 30, "timeoutSeconds": 10},
-                "securityContext": {"readOnlyRootFilesystem": true},
-                "volumeMounts": [{"name": self.servers.data(), "mountPath": "/data"}],
-            }],
-            "volumes": self.servers.data_in_pod().into_iter().collect::<Vec<Value>>(),
-        });
-        self.servers.set_at_once(backend.replicas, "", pod)
+        let server = atomix_resp::Server {
+            name: "redis",
+            image: &backend.image,
+            image_pull_policy: json!(backend.image_pull_policy),
+            port_name: "redis",
+            config: &self.servers.name,
+            password: None,
+        };
+        self.servers.set_at_once(backend.replicas, CONFIG, server.pod(&self.servers))
     }
 
     /// The proxy: one pod, as two could both believe that they hold the clients' sessions.
     pub fn proxy(&self) -> Value {
         let proxy = &self.proxy.seen.class.proxy;
-        let redis = self.proxy.seen.endpoint(&self.servers.peers_name(), REDIS_PORT);
+        let redis = self.proxy.seen.endpoint(&self.servers.peers_name(), PORT);
         let pod = json!({
             "containers": [{
                 "name": "proxy",
@@ -110,6 +125,10 @@ impl<'a> Cluster<'a> {
             }],
         });
         self.proxy.one_at_a_time("", pod)
+    }
+
+    fn all_name(&self) -> String {
+        format!("{}-all-hs", self.servers.name)
     }
 
     fn first(&self) -> String {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::plugin::Plugin;
-use crate::{FieldError, field_error, groups_wire, text};
+use crate::{FieldError, bounds, field_error, groups_wire, text};
 
 /// What the old API shows of a class, in the protocol that the class kind understands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub struct Group {
     pub value: Vec<u8>,
 }
 
-/// How a class kind turns a group's message and number of members into the `spec` of a class. Paths of its errors are those of the old
+/// Makes the `spec` of a class from a group's message and number of members. Paths of its errors are those of the old
 /// API: `partition_size` and `protocol.value`.
 pub type SpecOf = fn(value: &[u8], partition_size: u32) -> Result<Value, Vec<FieldError>>;
 
@@ -36,26 +36,22 @@ impl Plugin {
     }
 
     /// The contract's `class-of`.
+    #[doc(hidden)]
     pub fn class_of(
         &self,
         protocol: &str,
         value: &[u8],
         partition_size: u32,
-    ) -> Result<groups_wire::Class, Vec<groups_wire::FieldError>> {
-        let wire = |error: FieldError| groups_wire::FieldError { path: error.path, message: error.message };
+    ) -> Result<groups_wire::Class, Vec<FieldError>> {
         let Some(groups) = self.groups().find(|groups| groups.protocol == protocol) else {
-            return Err(vec![wire(field_error("protocol", "this plugin does not understand it"))]);
+            return Err(vec![field_error("protocol", "this plugin does not understand it")]);
         };
-        match (groups.spec_of)(value, partition_size) {
-            Ok(spec) => {
-                let (kind, version) = (groups.kind.to_owned(), groups.version.to_owned());
-                Ok(groups_wire::Class { kind, version, spec: text(&spec) })
-            }
-            Err(errors) => Err(errors.into_iter().map(wire).collect()),
-        }
+        let spec = (groups.spec_of)(value, partition_size).map_err(bounds::errors)?;
+        Ok(groups_wire::Class { kind: groups.kind.to_owned(), version: groups.version.to_owned(), spec: text(&spec) })
     }
 
     /// The contract's `group-of`.
+    #[doc(hidden)]
     pub fn group_of(&self, kind: &str, spec: &str) -> Option<groups_wire::Group> {
         let groups = self.groups().find(|groups| groups.kind == kind)?;
         let Group { partition_size, value } = (groups.group_of)(spec)?;

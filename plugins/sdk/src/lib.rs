@@ -1,7 +1,7 @@
 //! What a storage plugin is written with: a class type, a `plan` function and one macro.
 //!
 //! A plugin is a WebAssembly component that imports nothing. The controller shows it a database, its class and the live objects; it
-//! answers which objects there should be and how each partition goes. It keeps nothing between calls.
+//! answers with the objects that there should be and the state of each partition. It keeps nothing between calls.
 //!
 //! ```
 //! use atomix_sdk::{Class, Kind, PartitionState, Plan, Plugin, Refusal, Seen, json};
@@ -57,7 +57,13 @@
 //! `cargo build --target wasm32-unknown-unknown` with `linker = "wasm-component-ld"` and `crate-type = ["cdylib"]` makes it a
 //! component. [`export!`] does nothing on other targets, so that `plan` is tested like any other function.
 
+mod amount;
+#[doc(hidden)]
+pub mod bindings;
+mod bounds;
+mod check;
 mod claim;
+pub mod code;
 mod groups;
 mod health;
 mod image;
@@ -66,60 +72,43 @@ pub mod json;
 mod members;
 #[doc(hidden)]
 pub mod memory;
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod panic_message;
 mod plan;
 mod plugin;
 mod pods;
+mod running;
 mod schema;
 mod seen;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
-
 #[doc(hidden)]
-#[allow(missing_docs, unsafe_code, clippy::all)]
-pub mod contract {
-    wit_bindgen::generate!({
-        path: "wit/v0.1",
-        world: "storage-plugin",
-        pub_export_macro: true,
-        export_macro_name: "export_component",
-        default_bindings_module: "atomix_sdk::contract",
-        additional_derives: [PartialEq],
-    });
-}
+pub mod types;
 
-/// The optional interface alone: what is exported of both contracts is one component in the end.
+pub use amount::{duration, duration_text};
 #[doc(hidden)]
-#[allow(missing_docs, unsafe_code, clippy::all)]
-pub mod groups_contract {
-    wit_bindgen::generate!({
-        inline: "package atomix:sdk; world only-groups { export atomix:storage/groups@0.1.0; }",
-        path: "wit/v0.1",
-        world: "atomix:sdk/only-groups",
-        pub_export_macro: true,
-        export_macro_name: "export_groups",
-        default_bindings_module: "atomix_sdk::groups_contract",
-        additional_derives: [PartialEq],
-    });
-}
-
-pub use claim::{ClaimTemplate, kept};
-pub use contract::exports::atomix::storage::plugin as wire;
+pub use bindings::contract::exports::atomix::storage::plugin as wire;
+#[doc(hidden)]
+pub use bindings::groups::exports::atomix::storage::groups as groups_wire;
+pub use check::{Durations, INTEGER_MAX, check_number, check_secret, check_secret_key};
+pub use claim::{CLAIM_FIELD, CLAIM_FIELDS, CLAIM_MARK, ClaimTemplate};
 pub use groups::{Group, SpecOf};
-pub use groups_contract::exports::atomix::storage::groups as groups_wire;
-pub use health::{CLAIM_FIELD, Health, POD_FIELDS};
-pub use image::{ImagePullPolicy, check_image};
+pub use health::{Health, POD_FIELDS, one_line};
+pub use image::{ImagePullPolicy, check_image, image_parts, image_version};
 pub use json::{set, text};
 pub use members::Members;
 pub use plan::Plan;
 pub use plugin::{Class, Kind, Plugin};
-pub use pods::Pods;
+pub use pods::{EnvRule, Pods};
+pub use running::{Clusters, Remembered, Running};
 pub use schema::{preserve_unknown_fields, structural};
 pub use seen::{CLUSTER_LABEL, Live, Seen};
 pub use serde_json::Value;
-pub use wire::{Endpoint, FieldError, PartitionState, Reason, Refusal};
+pub use types::{Database, Endpoint, FieldError, Partition, PartitionState, Reason, Refusal};
 
 /// Makes the crate a plugin: `export!(plugin)`, where `plugin` is a `fn() -> Plugin`; `export!(plugin, groups)` if a class has a
-/// [`Class::group`]. Does nothing unless built for wasm32.
+/// [`Class::group`]. It does nothing unless built for wasm32.
 #[macro_export]
 macro_rules! export {
     ($plugin:ident) => {
@@ -129,21 +118,24 @@ macro_rules! export {
         $crate::export!(@component $plugin {
             impl $crate::groups_wire::Guest for Component {
                 fn protocols() -> Vec<String> {
+                    $crate::panic_message::install();
                     super::$plugin().protocols()
                 }
                 fn class_of(
                     protocol: String,
                     value: Vec<u8>,
                     partition_size: u32,
-                ) -> Result<$crate::groups_wire::Class, Vec<$crate::groups_wire::FieldError>> {
+                ) -> Result<$crate::groups_wire::Class, Vec<$crate::FieldError>> {
+                    $crate::panic_message::install();
                     super::$plugin().class_of(&protocol, &value, partition_size)
                 }
                 fn group_of(kind: String, spec: String) -> Option<$crate::groups_wire::Group> {
+                    $crate::panic_message::install();
                     super::$plugin().group_of(&kind, &spec)
                 }
             }
 
-            $crate::groups_contract::export_groups!(Component with_types_in $crate::groups_contract);
+            $crate::bindings::groups::export_groups!(Component with_types_in $crate::bindings::groups);
         });
     };
     (@component $plugin:ident { $($groups:tt)* }) => {
@@ -155,17 +147,20 @@ macro_rules! export {
             // Plugins are not dropped: an instance lives for one call.
             impl $crate::wire::Guest for Component {
                 fn describe() -> $crate::wire::Descriptor {
+                    $crate::panic_message::install();
                     super::$plugin().describe()
                 }
-                fn validate(kind: String, spec: String) -> Result<(), Vec<$crate::wire::FieldError>> {
+                fn validate(kind: String, spec: String) -> Result<(), Vec<$crate::FieldError>> {
+                    $crate::panic_message::install();
                     ::core::mem::ManuallyDrop::new(super::$plugin()).validate(&kind, &spec)
                 }
-                fn plan(request: $crate::wire::Request) -> Result<$crate::wire::StoragePlan, $crate::wire::Refusal> {
+                fn plan(request: $crate::types::Request) -> Result<$crate::types::StoragePlan, $crate::Refusal> {
+                    $crate::panic_message::install();
                     ::core::mem::ManuallyDrop::new(super::$plugin()).plan(request)
                 }
             }
 
-            $crate::contract::export_component!(Component with_types_in $crate::contract);
+            $crate::bindings::contract::export_component!(Component with_types_in $crate::bindings::contract);
 
             $($groups)*
         }

@@ -1,23 +1,24 @@
-//! Members that run alike: a StatefulSet or Deployment and the objects around it, as the YAML that they become. Decides nothing.
+//! Members that run alike: a StatefulSet or Deployment and the objects around it, as the YAML that they become. It decides nothing.
 
 use serde_json::Value;
 
-use crate::claim::ClaimTemplate;
-use crate::{Seen, hash, json, set};
+use crate::claim::{CLAIM_MARK, ClaimTemplate, Expected, conflicts};
+use crate::{Reason, Seen, code, hash, json, reason, set};
 
 /// Members of one cluster that run alike.
 pub struct Members<'a, C> {
-    /// All that is seen.
+    /// The request.
     pub seen: &'a Seen<C>,
     /// Number of the cluster, from 1.
     pub cluster: u32,
     /// Name of the StatefulSet or Deployment; pods of the former are `<name>-0` and so on.
     pub name: String,
-    /// What tells them from the other members of the cluster, e.g. `replica`: a label of pods and part of their selector.
+    /// What distinguishes them from other members of the cluster, e.g. `replica`: a label of pods and part of their selector.
     pub role: Option<&'static str>,
     /// The annotation, and its text, by which objects remember what the cluster was started with.
     pub memory: Option<(&'static str, &'a str)>,
-    /// The volume of each, as remembered; None if data live and die with the pod.
+    /// The volume of each, as remembered; None if data live and die with the pod. The plugin reads [`CLAIM_MARK`] of StatefulSets then,
+    /// and [`crate::CLAIM_FIELDS`] of claims.
     pub claim: Option<&'a ClaimTemplate>,
 }
 
@@ -39,9 +40,11 @@ impl<C> Members<'_, C> {
         self.object("v1", "Service", name, spec)
     }
 
-    /// Lets a drain of nodes take no more than `most` members at a time.
+    /// Lets a drain of nodes evict no more than `most` members at a time, and any that is not ready: it serves nobody, and keeps its data
+    /// on its volume. Members that are not ready count against `most`, which so protects the others.
     pub fn budget(&self, most: u32) -> Value {
-        let spec = json!({"maxUnavailable": most, "selector": {"matchLabels": self.selector()}});
+        let mut spec = json!({"maxUnavailable": most, "unhealthyPodEvictionPolicy": "AlwaysAllow"});
+        set(&mut spec, "selector", json!({"matchLabels": self.selector()}));
         self.object("policy/v1", "PodDisruptionBudget", &self.name, spec)
     }
 
@@ -62,9 +65,32 @@ impl<C> Members<'_, C> {
         });
         set(&mut spec, "template", template);
         if let Some(claim) = self.claim {
-            set(&mut spec, "volumeClaimTemplates", json!([claim.manifest(self.memory)]));
+            // The claim templates of a StatefulSet cannot be changed: one that was made without the mark stays without it.
+            let live = self.seen.object("StatefulSet", &self.name);
+            let marked = live.is_none_or(|live| live.json(CLAIM_MARK).is_some());
+            let kind = self.seen.class_object.kind.as_str();
+            set(&mut spec, "volumeClaimTemplates", json!([claim.manifest(self.memory, marked.then_some(kind))]));
         }
         self.remembering(self.object("apps/v1", "StatefulSet", &self.name, spec))
+    }
+
+    /// Which claims of another storage, or of another shape, a StatefulSet of `replicas` members would take up by their names. It must not
+    /// be planned then. None once it is there: a plan without it would delete it.
+    pub fn claims_of_others(&self, replicas: u32) -> Option<Reason> {
+        let template = self.claim.filter(|_| self.seen.object("StatefulSet", &self.name).is_none())?;
+        let memory = self.memory.map(|(key, _)| key);
+        let expected = Expected { kind: &self.seen.class_object.kind, memory, cluster: self.cluster, role: self.role };
+        let claims = self.names(replicas).filter_map(|member| {
+            let name = format!("{}-{member}", template.name());
+            self.seen.object("PersistentVolumeClaim", &name)
+        });
+        let found = conflicts(template, claims, &expected)?;
+        let what = format!(
+            "{} is not started, as it would take up volumes by their names: {found}. Delete these claims if nobody needs their data, or \
+             create a database of another name",
+            self.name
+        );
+        Some(reason(code::CLAIM_OF_ANOTHER, what))
     }
 
     /// The same, where none waits for those before it: members that need others to become ready. It also lets a template that cannot
@@ -77,7 +103,7 @@ impl<C> Members<'_, C> {
         members
     }
 
-    /// One pod of `spec` as [`Seen::pod`] completes it, which keeps nothing. It is gone before another takes its place.
+    /// One pod of `spec` as [`Seen::pod`] completes it, which keeps no data. It is deleted before another is made.
     pub fn one_at_a_time(&self, config: &str, spec: Value) -> Value {
         let template = self.template(config, spec);
         let mut spec = json!({
@@ -91,7 +117,7 @@ impl<C> Members<'_, C> {
 
     fn template(&self, config: &str, spec: Value) -> Value {
         let mut metadata = json!({});
-        set(&mut metadata, "labels", self.of_role(self.seen.pod_labels(self.cluster)));
+        set(&mut metadata, "labels", self.with_role(self.seen.pod_labels(self.cluster)));
         if !config.is_empty() {
             set(&mut metadata, "annotations", json!({"storage.cloud.atomix.io/config-hash": hash(config)}));
         }
@@ -103,9 +129,9 @@ impl<C> Members<'_, C> {
 
     /// An object that remembers what the cluster was started with.
     pub fn remembering(&self, mut object: Value) -> Value {
-        if let (Some((key, said)), Some(metadata)) = (self.memory, object.get_mut("metadata")) {
+        if let (Some((key, text)), Some(metadata)) = (self.memory, object.get_mut("metadata")) {
             let mut annotations = json!({});
-            set(&mut annotations, key, said.into());
+            set(&mut annotations, key, text.into());
             set(metadata, "annotations", annotations);
         }
         object
@@ -113,7 +139,7 @@ impl<C> Members<'_, C> {
 
     /// Labels of every object of the cluster.
     pub fn label(&self) -> Value {
-        self.of_role(json!({"cluster": self.cluster.to_string()}))
+        self.with_role(json!({"cluster": self.cluster.to_string()}))
     }
 
     /// Name of the Service that gives each member a name.
@@ -131,21 +157,28 @@ impl<C> Members<'_, C> {
         (0..count).map(|at| format!("{}-{at}", self.name))
     }
 
+    /// Whether a member's pod is ready.
+    pub fn is_ready(&self, member: &str) -> bool {
+        let pod = self.seen.object("Pod", member).filter(|pod| !pod.terminating());
+        let conditions: Vec<Value> = pod.and_then(|pod| pod.field("/status/conditions")).unwrap_or_default();
+        conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+    }
+
     /// Name of the volume that holds the data.
     pub fn data(&self) -> &str {
         self.claim.map_or("data", ClaimTemplate::name)
     }
 
-    /// That volume, where it is none of its own and goes with the pod.
+    /// That volume as a part of the pod, unless each member has a claim.
     pub fn data_in_pod(&self) -> Option<Value> {
         self.claim.is_none().then(|| json!({"name": self.data(), "emptyDir": {}}))
     }
 
     fn selector(&self) -> Value {
-        self.of_role(self.seen.selector(self.cluster))
+        self.with_role(self.seen.selector(self.cluster))
     }
 
-    fn of_role(&self, mut labels: Value) -> Value {
+    fn with_role(&self, mut labels: Value) -> Value {
         if let Some(role) = self.role {
             set(&mut labels, "role", role.into());
         }

@@ -6,36 +6,37 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::cell::UnsafeCell;
 use core::ptr::null_mut;
 
-/// Drops a value, except in an instance: it lives for one call, and its memory goes as a whole.
-pub(crate) fn let_go<T>(value: T) {
+/// Drops a value, except in an instance: it lives for one call, and its memory is freed as a whole.
+pub(crate) fn forget<T>(value: T) {
     if cfg!(target_arch = "wasm32") {
         core::mem::forget(value);
     }
 }
 
-/// Where blocks are cut from: grows by whole pages and never shrinks.
-pub trait Ground {
+/// The memory that blocks are cut from; it grows and never shrinks.
+pub trait Heap {
     /// Address of the first byte that may be used.
     fn start(&self) -> usize;
-    /// Makes the bytes before `end` usable, and says where those that are end; `None` if there is no more memory.
-    fn reach(&self, end: usize) -> Option<usize>;
+    /// Makes the bytes before `end` usable, and returns the end of those that are; `None` if there is no more memory.
+    fn grow_to(&self, end: usize) -> Option<usize>;
 }
 
-/// An allocator for one thread.
-pub struct Blocks<G> {
-    ground: G,
+/// An allocator for one thread: a list of free blocks for each size.
+pub struct FreeLists<H> {
+    heap: H,
     state: UnsafeCell<State>,
 }
 
 struct State {
     /// End of what was cut so far; 0 before the first block.
     end: usize,
-    /// End of what the ground gave.
+    /// End of what the heap made usable.
     limit: usize,
     /// First free block of each size; a free block holds the address of the next one.
     free: [usize; CLASSES],
 }
 
+/// Every block is a multiple of so many bytes, and begins at one.
 const GRAIN: usize = 16;
 /// Sizes up to this are rounded up to a multiple of [`GRAIN`], larger ones to a power of two.
 const SMALL: usize = 1024;
@@ -54,22 +55,22 @@ fn large(size: usize) -> Option<(usize, usize)> {
 }
 
 // A component without threads runs one function at a time.
-unsafe impl<G> Sync for Blocks<G> {}
+unsafe impl<H> Sync for FreeLists<H> {}
 
-impl<G> Blocks<G> {
-    /// An allocator over the ground.
-    pub const fn new(ground: G) -> Self {
-        Self { ground, state: UnsafeCell::new(State { end: 0, limit: 0, free: [0; CLASSES] }) }
+impl<H> FreeLists<H> {
+    /// An allocator without blocks yet.
+    pub const fn new(heap: H) -> Self {
+        Self { heap, state: UnsafeCell::new(State { end: 0, limit: 0, free: [0; CLASSES] }) }
     }
 }
 
-impl<G: Ground> Blocks<G> {
+impl<H: Heap> FreeLists<H> {
     /// Makes room for a block of `size` bytes; false, and nothing changed, if there is no more memory.
     #[cold]
     #[inline(never)]
     fn extend(&self, state: &mut State, size: usize) -> bool {
-        let begin = if state.end == 0 { self.ground.start().next_multiple_of(GRAIN) } else { state.end };
-        let Some(limit) = begin.checked_add(size).and_then(|end| self.ground.reach(end)) else {
+        let begin = if state.end == 0 { self.heap.start().next_multiple_of(GRAIN) } else { state.end };
+        let Some(limit) = begin.checked_add(size).and_then(|end| self.heap.grow_to(end)) else {
             return false;
         };
         (state.end, state.limit) = (begin, limit);
@@ -78,7 +79,7 @@ impl<G: Ground> Blocks<G> {
 
     /// A block of a list, new if none is free; null if there is no more memory.
     #[inline(always)]
-    fn take(&self, list: usize, size: usize) -> *mut u8 {
+    fn pop(&self, list: usize, size: usize) -> *mut u8 {
         // SAFETY: one thread, and no reference outlives this call.
         let state = unsafe { &mut *self.state.get() };
         let block = state.free[list];
@@ -98,28 +99,28 @@ impl<G: Ground> Blocks<G> {
     /// A block that is large, or of an alignment beyond [`GRAIN`]; the latter is cut from a larger one, and never used again.
     #[cold]
     #[inline(never)]
-    fn take_odd(&self, layout: Layout) -> *mut u8 {
+    fn alloc_uncommon(&self, layout: Layout) -> *mut u8 {
         let slack = if layout.align() > GRAIN { layout.align() } else { 0 };
         let Some((list, size)) = layout.size().checked_add(slack).and_then(|size| large(size.max(SMALL + 1))) else {
             return null_mut();
         };
-        (self.take(list, size) as usize).next_multiple_of(layout.align()) as *mut u8 // null stays null
+        (self.pop(list, size) as usize).next_multiple_of(layout.align()) as *mut u8 // null stays null
     }
 
-    /// Takes back what [`Blocks::take_odd`] gave.
+    /// Frees what [`FreeLists::alloc_uncommon`] allocated.
     #[cold]
     #[inline(never)]
-    fn give_odd(&self, block: *mut u8, layout: Layout) {
+    fn dealloc_uncommon(&self, block: *mut u8, layout: Layout) {
         if layout.align() <= GRAIN
             && let Some((list, _)) = large(layout.size())
         {
-            self.give(list, block);
+            self.push(list, block);
         }
     }
 
     /// Puts a block before the first of a list.
     #[inline(always)]
-    fn give(&self, list: usize, block: *mut u8) {
+    fn push(&self, list: usize, block: *mut u8) {
         // SAFETY: one thread; the block is ours, no longer used, and at least GRAIN bytes.
         unsafe {
             let state = &mut *self.state.get();
@@ -129,20 +130,20 @@ impl<G: Ground> Blocks<G> {
     }
 }
 
-unsafe impl<G: Ground> GlobalAlloc for Blocks<G> {
+unsafe impl<H: Heap> GlobalAlloc for FreeLists<H> {
     #[inline(never)]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         match layout.size() <= SMALL && layout.align() <= GRAIN {
-            true => self.take(small(layout.size()), small(layout.size()) * GRAIN),
-            false => self.take_odd(layout),
+            true => self.pop(small(layout.size()), small(layout.size()) * GRAIN),
+            false => self.alloc_uncommon(layout),
         }
     }
 
     #[inline(always)] // a few instructions, where a call costs as many under fuel
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         match layout.size() <= SMALL && layout.align() <= GRAIN {
-            true => self.give(small(layout.size()), block),
-            false => self.give_odd(block, layout),
+            true => self.push(small(layout.size()), block),
+            false => self.dealloc_uncommon(block, layout),
         }
     }
 
@@ -168,21 +169,40 @@ unsafe impl<G: Ground> GlobalAlloc for Blocks<G> {
     }
 }
 
+/// How linear memory grows, in 32 bits also where a test runs on more.
+#[cfg(any(test, all(target_arch = "wasm32", feature = "allocator")))]
+mod pages {
+    /// Bytes of a page of linear memory.
+    pub const PAGE: u32 = 65536;
+    /// Pages of a step: each costs the host a system call.
+    const STEP: u32 = 8;
+    /// Pages that 32 bits can address.
+    const PAGES_MAX: u32 = 65536;
+
+    /// How many pages to ask for, so that the bytes before `end` are there; `have` are there already.
+    pub fn step(have: u32, end: u32) -> u32 {
+        let missing = end.div_ceil(PAGE).saturating_sub(have);
+        missing.next_multiple_of(STEP).min(PAGES_MAX - have).max(missing)
+    }
+
+    /// Where so many pages end. 4 GiB are one byte more than 32 bits count: the last grain is left unused.
+    pub fn end_of(pages: u32) -> u32 {
+        pages.checked_mul(PAGE).unwrap_or(u32::MAX - super::GRAIN as u32 + 1)
+    }
+}
+
 /// The linear memory above what the linker placed.
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", feature = "allocator"))]
 mod linear {
-    use super::{Blocks, Ground};
+    use super::pages::{end_of, step};
+    use super::{FreeLists, Heap};
 
     #[global_allocator]
-    static MEMORY: Blocks<Linear> = Blocks::new(Linear);
+    static MEMORY: FreeLists<Linear> = FreeLists::new(Linear);
 
     struct Linear;
 
-    const PAGE: usize = 65536;
-    /// Pages of a step: each costs the host a system call.
-    const STEP: usize = 8;
-
-    impl Ground for Linear {
+    impl Heap for Linear {
         fn start(&self) -> usize {
             unsafe extern "C" {
                 static __heap_base: u8;
@@ -190,41 +210,60 @@ mod linear {
             &raw const __heap_base as usize
         }
 
-        fn reach(&self, end: usize) -> Option<usize> {
-            let have = core::arch::wasm32::memory_size(0) * PAGE;
-            let pages = end.saturating_sub(have).div_ceil(PAGE).next_multiple_of(STEP);
-            (pages == 0 || core::arch::wasm32::memory_grow(0, pages) != usize::MAX).then_some(have + pages * PAGE)
+        fn grow_to(&self, end: usize) -> Option<usize> {
+            let have = core::arch::wasm32::memory_size(0);
+            let pages = step(have as u32, end as u32);
+            let grown = pages == 0 || core::arch::wasm32::memory_grow(0, pages as usize) != usize::MAX;
+            grown.then(|| end_of(have as u32 + pages) as usize)
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::pages::{PAGE, end_of, step};
     use super::*;
 
-    /// A part of this process's memory.
-    struct Field(Vec<u128>);
+    /// A heap that is a part of this process's memory.
+    struct Buffer(Vec<u128>);
 
-    impl Field {
+    impl Buffer {
         fn bytes(&self) -> usize {
             self.0.len() * size_of::<u128>()
         }
     }
 
-    impl Ground for Field {
+    impl Heap for Buffer {
         fn start(&self) -> usize {
             self.0.as_ptr() as usize
         }
 
-        fn reach(&self, end: usize) -> Option<usize> {
+        fn grow_to(&self, end: usize) -> Option<usize> {
             let limit = self.start() + self.bytes();
             (end <= limit).then_some(limit)
         }
     }
 
     #[test]
+    fn memory_grows_up_to_four_gib_and_says_where_it_ends() {
+        for (have, end, pages) in [
+            (10, 10 * PAGE, 0),
+            (10, 10 * PAGE + 1, 8),
+            (10, 18 * PAGE + 1, 16),
+            (65_530, u32::MAX, 6), // a whole step would be refused
+            (65_535, 65_535 * PAGE + 1, 1),
+            (65_536, u32::MAX, 0),
+        ] {
+            assert_eq!(step(have, end), pages, "{have} pages, up to {end}");
+            assert!(end_of(have + pages) >= end & !(GRAIN as u32 - 1), "{have} and {pages} pages end before {end}");
+        }
+        assert_eq!(end_of(18), 18 * PAGE);
+        assert_eq!(end_of(65_536), 0xffff_fff0, "not 0, which is where 32 bits begin again");
+    }
+
+    #[test]
     fn blocks_never_overlap_keep_their_bytes_and_are_used_again() {
-        let memory = Blocks::new(Field(vec![0; 64 * 1024]));
+        let memory = FreeLists::new(Buffer(vec![0; 64 * 1024]));
         let mut seed = 7_u64;
         let mut random = |below: usize| {
             seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);

@@ -1,19 +1,19 @@
-//! A plan under construction. Keeps what the controller demands of every plan, so that a plugin need not think of it.
+//! A plan under construction, which keeps what the controller demands of every plan, so that a plugin need not.
 
 use std::fmt::Display;
 
 use serde_json::Value;
 
-use crate::memory::let_go;
-use crate::{PartitionState, Reason, json, text, wire};
+use crate::memory::forget;
+use crate::{PartitionState, Reason, json, text, types};
 
-/// What should be, and how it goes.
+/// The objects that there should be, and the state of each partition.
 #[derive(Default)]
 pub struct Plan {
-    objects: Vec<wire::Object>,
+    objects: Vec<types::Object>,
     partitions: Vec<PartitionState>,
-    unsupported: Vec<wire::UnsupportedChange>,
-    notes: Vec<wire::Note>,
+    unsupported: Vec<types::UnsupportedChange>,
+    notes: Vec<types::Note>,
 }
 
 impl Plan {
@@ -23,15 +23,15 @@ impl Plan {
     }
 
     /// An object to write, after those before it. `id` is its stable name within the plan, e.g. `members-1`. A pod template in it
-    /// gets `automountServiceAccountToken: false`, unless it says otherwise.
+    /// gets `automountServiceAccountToken: false`, unless it sets that itself.
     pub fn object(mut self, id: impl Into<String>, mut manifest: Value) -> Self {
         without_token(&mut manifest);
-        self.objects.push(wire::Object { id: id.into(), manifest: text(&manifest) });
-        let_go(manifest);
+        self.objects.push(types::Object { id: id.into(), manifest: text(&manifest) });
+        forget(manifest);
         self
     }
 
-    /// How a partition goes; one for each partition of the request, by id.
+    /// The state of a partition; one for each partition of the request, by id.
     pub fn partition(mut self, state: PartitionState) -> Self {
         self.partitions.push(state);
         self
@@ -40,25 +40,25 @@ impl Plan {
     /// A change that the running storage cannot make: path within the class, value asked for, value kept, and why.
     pub fn not_taken(mut self, field: &str, wanted: impl Display, kept: impl Display, why: impl Into<String>) -> Self {
         let (wanted, kept) = (wanted.to_string(), kept.to_string());
-        self.unsupported.push(wire::UnsupportedChange { field: field.to_owned(), wanted, kept, why: why.into() });
+        self.unsupported.push(types::UnsupportedChange { field: field.to_owned(), wanted, kept, why: why.into() });
         self
     }
 
     /// Something that a person should know.
     pub fn note(mut self, reason: Reason) -> Self {
-        self.notes.push(wire::Note { warning: false, reason });
+        self.notes.push(types::Note { warning: false, reason });
         self
     }
 
     /// Something that a person should look at.
     pub fn warn(mut self, reason: Reason) -> Self {
-        self.notes.push(wire::Note { warning: true, reason });
+        self.notes.push(types::Note { warning: true, reason });
         self
     }
 
-    pub(crate) fn into_wire(self) -> wire::StoragePlan {
+    pub(crate) fn into_wire(self) -> types::StoragePlan {
         let Self { objects, partitions, unsupported, notes } = self;
-        wire::StoragePlan { objects, partitions, unsupported, notes }
+        types::StoragePlan { objects, partitions, unsupported, notes }
     }
 }
 

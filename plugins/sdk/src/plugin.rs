@@ -5,9 +5,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::groups::{Group, Groups, SpecOf};
-use crate::memory::let_go;
-use crate::pods::Shared;
-use crate::{FieldError, Plan, Pods, Refusal, Seen, field_error, structural, text, wire};
+use crate::memory::forget;
+use crate::pods::{EnvRule, Shared};
+use crate::{FieldError, Plan, Pods, Refusal, Seen, bounds, field_error, structural, text, types, wire};
 
 /// A plugin: its name, the kinds of class that it serves and the kinds of object that it deals with.
 pub struct Plugin {
@@ -43,6 +43,7 @@ impl Plugin {
     }
 
     /// The contract's `describe`.
+    #[doc(hidden)]
     pub fn describe(self) -> wire::Descriptor {
         wire::Descriptor {
             name: self.name.to_owned(),
@@ -53,18 +54,19 @@ impl Plugin {
         }
     }
 
-    /// The contract's `validate`.
+    /// The contract's `validate`: what is wrong with the spec of a class of this kind, as JSON.
     pub fn validate(&self, kind: &str, spec: &str) -> Result<(), Vec<FieldError>> {
         match self.serves(kind) {
-            Ok(class) => (class.validate)(spec),
-            Err(error) => Err(vec![error]),
+            Ok(class) => (class.validate)(spec).map_err(bounds::errors),
+            Err(error) => Err(bounds::errors(vec![error])),
         }
     }
 
+    #[doc(hidden)]
     /// The contract's `plan`. What `validate` refuses is refused here too, before the plugin's own function is asked.
-    pub fn plan(&self, request: wire::Request) -> Result<wire::StoragePlan, Refusal> {
-        let class = self.serves(&request.class.kind).map_err(|error| Refusal::Invalid(vec![error]))?;
-        (class.plan)(request)
+    pub fn plan(&self, request: types::Request) -> Result<types::StoragePlan, Refusal> {
+        let class = self.serves(&request.class.kind).map_err(|error| Refusal::Invalid(bounds::errors(vec![error])))?;
+        (class.plan)(request).map(bounds::plan).map_err(bounds::refusal)
     }
 
     /// How each class that does so understands groups.
@@ -117,10 +119,16 @@ impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
     }
 
     /// Has the fields that all our classes have for their pods (imagePullSecrets, nodeSelector, tolerations, affinity, securityContext,
-    /// priorityClassName, env, resources), beside those of `C`. [`Seen::pod`] puts them into a pod. `env` are names of variables that
+    /// securityContextUnset, priorityClassName, env, resources), beside those of `C`. [`Seen::pod`] puts them into a pod. `env` are names of variables that
     /// the plugin sets itself, or that would undo what it sets.
     pub fn pods(mut self, env: &'static [&'static str]) -> Self {
         self.shared.env = Some(env);
+        self
+    }
+
+    /// Refuses further environment variables by a rule, beside those that [`Class::pods`] names.
+    pub fn env_rule(mut self, rule: EnvRule) -> Self {
+        self.shared.env_rule = Some(rule);
         self
     }
 
@@ -150,7 +158,7 @@ impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
     }
 
     /// Serves groups created over the old gRPC API whose protocol is the protobuf message of this full name: `spec_of` makes the `spec`
-    /// of a class from it, `group_of` is the inverse. It takes `export!(plugin, groups)`.
+    /// of a class from it, `group_of` is the inverse. The plugin needs `export!(plugin, groups)`.
     ///
     /// ```
     /// # use atomix_sdk::{Class, Group, Plan, Plugin, json};
@@ -186,7 +194,7 @@ impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
                 let class = read(&request.class.spec).map_err(Refusal::Invalid)?;
                 let seen = Seen::new(request, class);
                 let answer = plan(&seen).map(Plan::into_wire);
-                let_go(seen);
+                forget(seen);
                 answer
             }),
             groups: group.map(|GroupOf(protocol, spec_of, group_of)| Groups {
@@ -200,13 +208,14 @@ impl<C: DeserializeOwned + JsonSchema + 'static> Class<C> {
     }
 }
 
-/// A class's spec as its type, and what it says of pods, if nothing is wrong with it.
+/// A class's spec as its type, with its shared fields, if nothing is wrong with it.
 #[inline(never)]
 fn read<C: DeserializeOwned>(
     spec: &str,
     check: fn(&C) -> Vec<FieldError>,
     shared: Shared,
 ) -> Result<(C, Pods), Vec<FieldError>> {
+    bounds::check(spec).map_err(|error| vec![error])?;
     let class = serde_json::from_str(spec).map_err(|error| vec![not_read(&error)])?;
     let mut errors = check(&class);
     let pods = shared.read(spec, &mut errors);
@@ -227,7 +236,7 @@ struct Served {
 }
 
 type ValidateFn = dyn Fn(&str) -> Result<(), Vec<FieldError>>;
-type PlanFn = dyn Fn(wire::Request) -> Result<wire::StoragePlan, Refusal>;
+type PlanFn = dyn Fn(types::Request) -> Result<types::StoragePlan, Refusal>;
 
 impl Served {
     fn describe(self) -> wire::ClassKind {
@@ -254,18 +263,24 @@ pub struct Kind {
     api_version: &'static str,
     kind: &'static str,
     plural: Option<&'static str>,
-    reads: &'static [&'static str],
+    reads: [&'static [&'static str]; 2],
 }
 
 impl Kind {
     /// A kind by its apiVersion (`v1`, `apps/v1`) and name; the plural follows from the name as in Kubernetes' own kinds.
     pub const fn new(api_version: &'static str, kind: &'static str) -> Self {
-        Self { api_version, kind, plural: None, reads: &[] }
+        Self { api_version, kind, plural: None, reads: [&[]; 2] }
     }
 
     /// JSON pointers of the fields that `plan` wants to see of live objects. Keep them narrow: a change of any of them is another call.
     pub const fn reads(mut self, pointers: &'static [&'static str]) -> Self {
-        self.reads = pointers;
+        self.reads[0] = pointers;
+        self
+    }
+
+    /// Further ones, beside a list that the SDK has.
+    pub const fn reads_too(mut self, pointers: &'static [&'static str]) -> Self {
+        self.reads[1] = pointers;
         self
     }
 
@@ -282,7 +297,7 @@ impl Kind {
             version: version.to_owned(),
             kind: self.kind.to_owned(),
             plural: self.plural.map_or_else(|| plural(self.kind), str::to_owned),
-            reads: owned(self.reads),
+            reads: self.reads.iter().copied().flat_map(owned).collect(),
         }
     }
 }

@@ -1,27 +1,38 @@
-//! What every class of ours may say of its pods, and pods that keep to Pod Security's profile "restricted" where it says nothing.
-//! Knows no particular storage.
+//! The fields that each class of this repository has for its pods, and pods that keep to Pod Security's profile "restricted" where a class
+//! gives none. Knows no particular storage.
 
 use serde_json::{Map, Value};
 
 use crate::claim::{self, ClaimTemplate};
-use crate::{FieldError, Seen, field_error, json, set};
+use crate::{FieldError, Seen, field_error, json, set, text};
 
 /// User and group of the processes, and group of the volumes: any that is not root's.
 const ID: u32 = 1000;
 
+/// Fields of the pods' security context that pods have unless the class gives others.
+const RESTRICTED: [&str; 6] =
+    ["runAsNonRoot", "runAsUser", "runAsGroup", "fsGroup", "fsGroupChangePolicy", "seccompProfile"];
+/// The field that lists those that pods do not have: a null means the same, but several ways to apply a manifest drop it.
+const UNSET: &str = "securityContextUnset";
+
 /// Fields that are put into the pod's spec as they stand in the class.
 const IN_POD: [&str; 5] = ["affinity", "imagePullSecrets", "nodeSelector", "priorityClassName", "tolerations"];
 
-/// Which of the shared fields a class kind has; [`crate::Class::pods`] and [`crate::Class::volumes`] say so.
+/// Which of the shared fields a class kind has, by [`crate::Class::pods`] and [`crate::Class::volumes`].
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Shared {
     /// Names of environment variables that the plugin sets itself; None if the class has no shared fields.
     pub(crate) env: Option<&'static [&'static str]>,
+    /// Why a variable of that name may not be set, beside those.
+    pub(crate) env_rule: Option<EnvRule>,
     /// Names of volumes that the plugin has for itself; None if the class keeps nothing on volumes.
     pub(crate) volumes: Option<&'static [&'static str]>,
 }
 
-/// What a class says of its pods: the shared fields of its spec.
+/// Says why an environment variable of this name is not taken, if it is not.
+pub type EnvRule = fn(&str) -> Option<String>;
+
+/// The shared fields of a class's spec.
 #[derive(Default)]
 pub struct Pods(Value);
 
@@ -42,7 +53,7 @@ impl Shared {
         let Some(reserved) = self.env else { return Pods::default() };
         let pods = Pods(serde_json::from_str(spec).unwrap_or_default());
         let mut wrong = |path: &str, message: &str| errors.push(field_error(path, message));
-        pods.check(reserved, &mut wrong);
+        pods.check(reserved, self.env_rule, &mut wrong);
         if let Some(taken) = self.volumes {
             claim::check(&pods.0, taken, &mut wrong);
         }
@@ -56,47 +67,69 @@ impl Pods {
         ClaimTemplate::of(&self.0)
     }
 
-    fn said(&self, field: &str) -> Option<&Value> {
+    /// A field that the class gives.
+    fn given(&self, field: &str) -> Option<&Value> {
         self.0.get(field).filter(|value| !value.is_null())
     }
 
-    fn check(&self, reserved: &[&str], wrong: &mut impl FnMut(&str, &str)) {
+    fn check(&self, reserved: &[&str], env_rule: Option<EnvRule>, wrong: &mut impl FnMut(&str, &str)) {
         for (fields, fits, expected) in [
             (
                 &["affinity", "nodeSelector", "resources", "securityContext"][..],
                 Value::is_object as fn(&Value) -> bool,
                 "an object is expected",
             ),
-            (&["env", "imagePullSecrets", "tolerations"], Value::is_array, "a list is expected"),
+            (&["env", "imagePullSecrets", UNSET, "tolerations"], Value::is_array, "a list is expected"),
             (&["priorityClassName"], Value::is_string, "a name is expected"),
         ] {
-            for field in fields.iter().filter(|field| self.said(field).is_some_and(|value| !fits(value))) {
+            for field in fields.iter().filter(|field| self.given(field).is_some_and(|value| !fits(value))) {
                 wrong(&format!("spec.{field}"), expected);
             }
         }
-        if let Some(Value::Object(resources)) = self.said("resources") {
+        if let Some(Value::Object(resources)) = self.given("resources") {
             for field in resources.keys().filter(|field| !["requests", "limits", "claims"].contains(&field.as_str())) {
                 wrong(&format!("spec.resources.{field}"), "unknown; requests and limits are accepted");
             }
         }
-        let Some(Value::Array(env)) = self.said("env") else { return };
+        for (at, field) in self.unset().enumerate() {
+            let (path, name) = (format!("spec.{UNSET}[{at}]"), field.as_str().unwrap_or_default());
+            if !RESTRICTED.contains(&name) {
+                wrong(&path, &format!("{}; {} are accepted", text(field), RESTRICTED.join(", ")));
+            } else if self.given("securityContext").is_some_and(|context| !context[name].is_null()) {
+                wrong(&path, &format!("{name} is set in spec.securityContext"));
+            }
+        }
+        let Some(Value::Array(env)) = self.given("env") else { return };
         for (at, variable) in env.iter().enumerate() {
             let path = format!("spec.env[{at}].name");
+            if !(variable["value"].is_null() || variable["value"].is_string()) {
+                let found = format!("{}; a text is expected, in quotes", text(&variable["value"]));
+                wrong(&format!("spec.env[{at}].value"), &found);
+            }
             match variable["name"].as_str().unwrap_or_default() {
                 "" => wrong(&path, "missing"),
                 name if reserved.contains(&name) => wrong(&path, &format!("{name} is set by the plugin")),
                 name if env[..at].iter().any(|other| other["name"] == name) => {
                     wrong(&path, &format!("{name} is there twice"))
                 }
-                _ => {}
+                name => {
+                    if let Some(why) = env_rule.and_then(|rule| rule(name)) {
+                        wrong(&path, &why);
+                    }
+                }
             }
         }
+    }
+
+    /// Fields of the security context that are left to the image and the platform.
+    fn unset(&self) -> impl Iterator<Item = &Value> {
+        self.given(UNSET).and_then(Value::as_array).into_iter().flatten()
     }
 }
 
 impl<C> Seen<C> {
-    /// The spec of a pod of cluster `cluster`: `spec`, its containers and volumes, with what the class says of all pods. Where it says
-    /// nothing, pods of one cluster keep apart where they can, and all keep to Pod Security's profile "restricted".
+    /// The spec of a pod of cluster `cluster`: `spec`, its containers and volumes, with the class's fields for all pods. Where it has
+    /// none, pods of one cluster keep apart where they can, and all keep to Pod Security's profile "restricted".
     pub fn pod(&self, cluster: u32, mut spec: Value) -> Value {
         let selector = self.selector(cluster);
         set(&mut spec, "enableServiceLinks", false.into()); // else every Service of the namespace is a handful of variables
@@ -108,11 +141,11 @@ impl<C> Seen<C> {
         }]);
         set(&mut spec, "topologySpreadConstraints", spread);
         for field in IN_POD {
-            if let Some(value) = self.pods.said(field) {
+            if let Some(value) = self.pods.given(field).filter(|value| field == "affinity" || !is_empty(value)) {
                 set(&mut spec, field, value.clone());
             }
         }
-        if self.pods.said("affinity").is_none() {
+        if self.pods.given("affinity").is_none() {
             let apart = json!({"podAntiAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [{
                 "weight": 100,
                 "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": selector}},
@@ -127,21 +160,27 @@ impl<C> Seen<C> {
             "fsGroupChangePolicy": "OnRootMismatch", // a large volume is gone through once
             "seccompProfile": {"type": "RuntimeDefault"},
         });
-        set(&mut spec, "securityContext", over(restricted, self.pods.said("securityContext")));
-        if let Some(Value::Array(containers)) = spec.get_mut("containers") {
-            containers.iter_mut().for_each(|container| self.container(container));
+        let mut context = overlay(restricted, self.pods.given("securityContext"));
+        for field in self.pods.unset().filter_map(Value::as_str) {
+            set(&mut context, field, Value::Null);
+        }
+        set(&mut spec, "securityContext", context);
+        for list in ["initContainers", "containers"] {
+            if let Some(Value::Array(containers)) = spec.get_mut(list) {
+                containers.iter_mut().for_each(|container| self.container(container));
+            }
         }
         spec
     }
 
     fn container(&self, container: &mut Value) {
         let restricted = json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
-        let context = over(restricted, container.get("securityContext"));
+        let context = overlay(restricted, container.get("securityContext"));
         set(container, "securityContext", context);
-        if let Some(resources) = self.pods.said("resources") {
+        if let Some(resources) = self.pods.given("resources").filter(|value| !is_empty(value)) {
             set(container, "resources", resources.clone());
         }
-        if let Some(Value::Array(more)) = self.pods.said("env") {
+        if let Some(Value::Array(more)) = self.pods.given("env").filter(|value| !is_empty(value)) {
             match container.get_mut("env") {
                 Some(Value::Array(env)) => env.extend(more.iter().cloned()),
                 _ => set(container, "env", more.clone().into()),
@@ -150,8 +189,18 @@ impl<C> Seen<C> {
     }
 }
 
+/// Whether a value is as if it were absent. An affinity is not, even if it is empty: pods do not keep apart then.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
 /// An object with the fields of another in place of its own.
-fn over(mut object: Value, with: Option<&Value>) -> Value {
+fn overlay(mut object: Value, with: Option<&Value>) -> Value {
     let none = Map::new();
     for (field, value) in with.and_then(Value::as_object).unwrap_or(&none) {
         set(&mut object, field, value.clone());

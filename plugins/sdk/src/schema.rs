@@ -6,13 +6,13 @@ use serde_json::{Map, Value};
 
 use crate::json;
 
-/// The schema of `C` as a definition takes it: no references, only formats and keywords that Kubernetes knows.
+/// The schema of `C` as a definition takes it: no references, only formats and keywords that Kubernetes has.
 /// See <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema>.
 pub fn structural<C: JsonSchema>() -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     // As `into_root_schema_for` does, without its title and its references, and without the code for them.
     let mut schema = C::json_schema(&mut settings.into_generator()).to_value();
-    mend(&mut schema);
+    make_structural(&mut schema);
     schema
 }
 
@@ -25,18 +25,18 @@ pub fn preserve_unknown_fields(schema: &mut Schema) {
     *schema = fields.into();
 }
 
-fn mend(schema: &mut Value) {
+fn make_structural(schema: &mut Value) {
     let Value::Object(fields) = schema else {
         *schema = json!({"x-kubernetes-preserve-unknown-fields": true}); // `true`: anything
         return;
     };
     for unknown in ["$schema", "title", "examples", "deprecated", "readOnly", "writeOnly", "$defs"] {
-        take(fields, unknown);
+        remove(fields, unknown);
     }
     if fields.get("default") == Some(&Value::Null) {
-        take(fields, "default");
+        remove(fields, "default");
     }
-    if let Some(word) = take(fields, "const") {
+    if let Some(word) = remove(fields, "const") {
         json::put(fields, "enum", Value::Array(vec![word]));
     }
     for (keyword, bound) in [("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum")] {
@@ -46,27 +46,27 @@ fn mend(schema: &mut Value) {
         }
     }
     if let Some(Value::String(text)) = fields.get_mut("description") {
-        *text = unwrapped(text);
+        *text = join_lines(text);
     }
-    or_null(fields);
-    known_format(fields);
+    without_null(fields);
+    openapi_format(fields);
     plain_enum(fields);
-    // A list of fields that excludes all others says what a structural schema says anyway, and is refused beside `properties`.
+    // A structural schema excludes other fields anyway, and refuses this keyword beside `properties`.
     if fields.get("additionalProperties") == Some(&Value::Bool(false)) {
-        take(fields, "additionalProperties");
+        remove(fields, "additionalProperties");
     }
     for (keyword, inner) in fields.iter_mut() {
         match (keyword.as_str(), inner) {
-            ("properties", Value::Object(properties)) => properties.values_mut().for_each(mend),
-            ("items" | "additionalProperties" | "not", inner) => mend(inner),
-            ("allOf" | "anyOf" | "oneOf", Value::Array(inner)) => inner.iter_mut().for_each(mend),
+            ("properties", Value::Object(properties)) => properties.values_mut().for_each(make_structural),
+            ("items" | "additionalProperties" | "not", inner) => make_structural(inner),
+            ("allOf" | "anyOf" | "oneOf", Value::Array(inner)) => inner.iter_mut().for_each(make_structural),
             _ => {}
         }
     }
 }
 
 /// Takes a keyword out. The few others go into a new map: its own `remove` would be 4 kB of code that nothing else needs.
-fn take(fields: &mut Map<String, Value>, keyword: &str) -> Option<Value> {
+fn remove(fields: &mut Map<String, Value>, keyword: &str) -> Option<Value> {
     if !fields.contains_key(keyword) {
         return None;
     }
@@ -81,7 +81,7 @@ fn take(fields: &mut Map<String, Value>, keyword: &str) -> Option<Value> {
 }
 
 /// Lines of a doc comment end where the editor's column ends; those of `kubectl explain` where the sentence does.
-fn unwrapped(text: &str) -> String {
+fn join_lines(text: &str) -> String {
     let mut whole = String::with_capacity(text.len());
     for line in text.split('\n') {
         if !(whole.is_empty() || whole.ends_with('\n')) {
@@ -93,7 +93,7 @@ fn unwrapped(text: &str) -> String {
 }
 
 /// "This or null" becomes this: an API server drops a null where the schema does not allow one, so that absence has one form.
-fn or_null(fields: &mut Map<String, Value>) {
+fn without_null(fields: &mut Map<String, Value>) {
     let is_null = |case: &Value| case == "null" || case.get("type").is_some_and(|kind| kind == "null");
     for keyword in ["type", "anyOf"] {
         let Some(Value::Array(cases)) = fields.get_mut(keyword) else {
@@ -105,7 +105,7 @@ fn or_null(fields: &mut Map<String, Value>) {
             continue;
         }
         let real = cases.pop();
-        take(fields, keyword);
+        remove(fields, keyword);
         match real {
             Some(Value::Object(real)) => {
                 for (keyword, value) in real {
@@ -123,7 +123,7 @@ fn or_null(fields: &mut Map<String, Value>) {
 }
 
 /// Rust's widths of integers are not formats of OpenAPI.
-fn known_format(fields: &mut Map<String, Value>) {
+fn openapi_format(fields: &mut Map<String, Value>) {
     let known = match fields.get("format").and_then(Value::as_str) {
         Some("int8" | "uint8" | "int16" | "uint16" | "int32") => "int32",
         Some("uint32" | "int64" | "uint64" | "int" | "uint") => "int64",
@@ -131,7 +131,7 @@ fn known_format(fields: &mut Map<String, Value>) {
         Some("double") => "double",
         Some("date-time" | "date" | "duration" | "byte" | "uuid" | "uri") | None => return,
         Some(_) => {
-            take(fields, "format");
+            remove(fields, "format");
             return;
         }
     };
@@ -159,7 +159,7 @@ fn plain_enum(fields: &mut Map<String, Value>) {
             _ => return,
         }
     }
-    take(fields, "oneOf");
+    remove(fields, "oneOf");
     json::put(fields, "type", "string".into());
     json::put(fields, "enum", words.into());
     if !text.is_empty() {

@@ -1,58 +1,58 @@
-//! What a plan may depend on: the database, its class, its partitions and the live objects. Decides nothing.
+//! What a plan may depend on: the database, its class, its partitions and the live objects. It decides nothing.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use crate::{Endpoint, Pods, json, wire};
+use crate::{Database, Endpoint, Partition, Pods, json, types};
 
 /// Label of every object of a cluster, as a pointer.
 pub const CLUSTER_LABEL: &str = "/metadata/labels/cluster";
-/// Most clusters of a database, as the contract says.
+/// The largest number of a cluster, by the contract.
 const CLUSTERS_MAX: usize = 1024;
 
 /// All that a plan may depend on.
 pub struct Seen<C> {
     /// The database.
-    pub database: wire::Database,
+    pub database: Database,
     /// The spec of its class.
     pub class: C,
-    /// What the class says of its pods; nothing unless the kind has [`crate::Class::pods`].
+    /// The class's shared fields; empty unless the kind has [`crate::Class::pods`].
     pub pods: Pods,
     /// Kind, version and name of the class.
     pub class_object: ClassObject,
     /// The partitions, by id.
-    pub partitions: Vec<wire::Partition>,
+    pub partitions: Vec<Partition>,
     /// Live objects of the database, sorted by group, kind and name.
     observed: Vec<Live>,
     /// Where the objects of each kind are.
-    runs: Vec<Range<usize>>,
+    ranges: Vec<Range<usize>>,
     /// DNS domain of the cluster.
     pub cluster_domain: String,
     /// Names of what the host can do beyond the contract's first form.
     pub features: Vec<String>,
 }
 
-/// Which class object it is.
+/// Which object the class is.
+#[allow(missing_docs)] // as in the object
 pub struct ClassObject {
-    /// Kind.
     pub kind: String,
-    /// Version asked for.
+    /// The version that the database asked for.
     pub version: String,
-    /// Name.
     pub name: String,
 }
 
 impl<C> Seen<C> {
-    pub(crate) fn new(request: wire::Request, (class, pods): (C, Pods)) -> Self {
-        let wire::Class { kind, version, name, .. } = request.class;
+    pub(crate) fn new(request: types::Request, (class, pods): (C, Pods)) -> Self {
+        let types::ObservedClass { kind, version, name, .. } = request.class;
         let observed: Vec<Live> = request.observed.into_iter().map(Live).collect();
-        let mut runs: Vec<Range<usize>> = Vec::new();
+        let mut ranges: Vec<Range<usize>> = Vec::new();
         for (at, live) in observed.iter().enumerate() {
-            match runs.last_mut().filter(|run| observed[run.start].of_kind_of(live)) {
+            match ranges.last_mut().filter(|run| observed[run.start].of_kind_of(live)) {
                 Some(run) => run.end = at + 1,
-                None => runs.push(at..at + 1),
+                None => ranges.push(at..at + 1),
             }
         }
         Self {
@@ -62,7 +62,7 @@ impl<C> Seen<C> {
             class_object: ClassObject { kind, version, name },
             partitions: request.partitions,
             observed,
-            runs,
+            ranges,
             cluster_domain: request.cluster_domain,
             features: request.features,
         }
@@ -76,7 +76,7 @@ impl<C> Seen<C> {
 
     /// All live objects of a kind, by name. Of two groups that name a kind alike, the first.
     pub fn objects(&self, kind: &str) -> &[Live] {
-        match self.runs.iter().find(|run| self.observed[run.start].0.kind == kind) {
+        match self.ranges.iter().find(|run| self.observed[run.start].0.kind == kind) {
             Some(run) => &self.observed[run.clone()],
             None => &[],
         }
@@ -136,31 +136,41 @@ impl<C> Seen<C> {
 }
 
 /// A live object: the fields that the plugin asked for.
-pub struct Live(wire::ObservedObject);
+pub struct Live(types::ObservedObject);
 
 impl Live {
     fn of_kind_of(&self, other: &Live) -> bool {
         self.0.kind == other.0.kind && self.0.group == other.0.group
     }
 
-    /// Its name.
+    /// The object's name.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// Whether it is on its way out.
+    /// Whether the object is being deleted.
     pub fn terminating(&self) -> bool {
         self.0.terminating
     }
 
-    /// A field, as [`Live::field`] reads it, in JSON: enough to tell whether two are the same.
+    /// A field, as [`Live::field`] reads it, in JSON, which is enough to compare two.
     pub fn json(&self, pointer: &str) -> Option<&str> {
         self.0.fields.iter().find(|field| field.pointer == pointer).map(|field| field.value.as_str())
     }
 
-    /// A field by the JSON pointer that was asked for; None if it is absent or of another type.
+    /// A field by the JSON pointer that was asked for, or by one that leads into such a field; None if it is absent or of another type.
     pub fn field<T: DeserializeOwned>(&self, pointer: &str) -> Option<T> {
-        serde_json::from_str(self.json(pointer)?).ok()
+        let json = self.json(pointer).map(Cow::Borrowed).or_else(|| self.within(pointer).map(Cow::Owned))?;
+        serde_json::from_str(&json).ok()
+    }
+
+    /// What a pointer leads to within a field that was asked for, in JSON.
+    #[inline(never)]
+    fn within(&self, pointer: &str) -> Option<String> {
+        let inner = |outer: &str| pointer.strip_prefix(outer).filter(|inner| inner.starts_with('/'));
+        let (json, inner) = self.0.fields.iter().find_map(|field| Some((&field.value, inner(&field.pointer)?)))?;
+        let outer: Value = serde_json::from_str(json).ok()?;
+        outer.pointer(inner).map(json::text)
     }
 
     /// A field that is text.

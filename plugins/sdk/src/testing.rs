@@ -2,13 +2,16 @@
 
 use serde_json::Value;
 
-use crate::{Plugin, json, wire};
+pub use crate::types::{
+    Note, Object, ObservedClass, ObservedField, ObservedObject, Request, StoragePlan, UnsupportedChange,
+};
+use crate::{Database, Partition, Plugin, json, wire};
 
 /// A request for the database `name` in namespace `default`: `partitions` of them, `each` in a cluster, on a class of this kind and
 /// spec.
-pub fn request(kind: &str, name: &str, [partitions, each]: [u32; 2], spec: &Value) -> wire::Request {
-    wire::Request {
-        database: wire::Database {
+pub fn request(kind: &str, name: &str, [partitions, each]: [u32; 2], spec: &Value) -> Request {
+    Request {
+        database: Database {
             namespace: "default".into(),
             name: name.into(),
             partitions,
@@ -16,9 +19,9 @@ pub fn request(kind: &str, name: &str, [partitions, each]: [u32; 2], spec: &Valu
             labels: Vec::new(),
             database_label: format!("{name}.default"),
         },
-        class: wire::Class { kind: kind.into(), version: "v1beta1".into(), name: name.into(), spec: spec.to_string() },
+        class: ObservedClass { kind: kind.into(), version: "v1beta1".into(), name: name.into(), spec: spec.to_string() },
         partitions: (1..=partitions)
-            .map(|id| wire::Partition { id, cluster: id.div_ceil(each), service_name: format!("{name}-{id}") })
+            .map(|id| Partition { id, cluster: id.div_ceil(each), service_name: format!("{name}-{id}") })
             .collect(),
         observed: Vec::new(),
         cluster_domain: "cluster.local".into(),
@@ -28,18 +31,17 @@ pub fn request(kind: &str, name: &str, [partitions, each]: [u32; 2], spec: &Valu
 
 /// A plan, and its objects as JSON, each with its id.
 pub struct Planned {
-    /// The objects.
+    /// Each object with its id, as JSON.
     pub objects: Vec<(String, Value)>,
     /// The plan as the contract has it.
-    pub plan: wire::StoragePlan,
+    pub plan: StoragePlan,
 }
 
 /// The plugin's answer, which must be a plan.
 #[track_caller]
-pub fn planned(plugin: &Plugin, request: wire::Request) -> Planned {
+pub fn planned(plugin: &Plugin, request: Request) -> Planned {
     let plan = plugin.plan(request).unwrap_or_else(|refusal| panic!("refused: {refusal:?}"));
-    let parse =
-        |object: &wire::Object| (object.id.clone(), serde_json::from_str(&object.manifest).expect("a manifest is JSON"));
+    let parse = |object: &Object| (object.id.clone(), serde_json::from_str(&object.manifest).expect("a manifest is JSON"));
     Planned { objects: plan.objects.iter().map(parse).collect(), plan }
 }
 
@@ -52,7 +54,7 @@ impl Planned {
     }
 
     /// What the API server would show of the objects, as far as the plugin asks for it.
-    pub fn live(&self, plugin: Plugin) -> Vec<wire::ObservedObject> {
+    pub fn live(&self, plugin: Plugin) -> Vec<ObservedObject> {
         let reads = plugin.describe().emits;
         let shown = self.objects.iter().map(|(_, manifest)| {
             let kind = reads.iter().find(|kind| kind.kind == text(manifest, "/kind")).expect("a kind of the descriptor");
@@ -62,7 +64,7 @@ impl Planned {
     }
 
     /// The claims that StatefulSets would have made, as far as the plugin asks for them: what is left of a database that is gone.
-    pub fn claims(&self, plugin: Plugin) -> Vec<wire::ObservedObject> {
+    pub fn claims(&self, plugin: Plugin) -> Vec<ObservedObject> {
         let watches = plugin.describe().watches;
         let Some(kind) = watches.iter().find(|kind| kind.kind == "PersistentVolumeClaim") else { return Vec::new() };
         let mut claims = Vec::new();
@@ -81,19 +83,19 @@ impl Planned {
     }
 }
 
-/// A pod, with its status.
-pub fn pod(name: &str, status: &Value) -> wire::ObservedObject {
+/// A pod with this status.
+pub fn pod(name: &str, status: &Value) -> ObservedObject {
     let fields = status
         .as_object()
         .into_iter()
         .flatten()
-        .map(|(field, value)| wire::ObservedField { pointer: format!("/status/{field}"), value: value.to_string() });
+        .map(|(field, value)| ObservedField { pointer: format!("/status/{field}"), value: value.to_string() });
     let fields = fields.collect();
-    wire::ObservedObject { group: String::new(), kind: "Pod".into(), name: name.into(), terminating: false, fields }
+    ObservedObject { group: String::new(), kind: "Pod".into(), name: name.into(), terminating: false, fields }
 }
 
 /// A pod that is ready.
-pub fn ready(name: &str) -> wire::ObservedObject {
+pub fn ready(name: &str) -> ObservedObject {
     pod(name, &json!({"conditions": [{"type": "Ready", "status": "True"}]}))
 }
 
@@ -101,17 +103,17 @@ fn text(of: &Value, pointer: &str) -> String {
     of.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-fn shown(kind: &wire::ObjectKind, manifest: &Value, name: String) -> wire::ObservedObject {
+fn shown(kind: &wire::ObjectKind, manifest: &Value, name: String) -> ObservedObject {
     let field = |pointer: &String| {
         let value = manifest.pointer(pointer)?.to_string();
-        Some(wire::ObservedField { pointer: pointer.clone(), value })
+        Some(ObservedField { pointer: pointer.clone(), value })
     };
     let fields = kind.reads.iter().filter_map(field).collect();
-    wire::ObservedObject { group: kind.group.clone(), kind: kind.kind.clone(), name, terminating: false, fields }
+    ObservedObject { group: kind.group.clone(), kind: kind.kind.clone(), name, terminating: false, fields }
 }
 
 /// As the controller sorts them.
-fn sorted(mut live: Vec<wire::ObservedObject>) -> Vec<wire::ObservedObject> {
+fn sorted(mut live: Vec<ObservedObject>) -> Vec<ObservedObject> {
     live.sort_by(|a, b| (&a.group, &a.kind, &a.name).cmp(&(&b.group, &b.kind, &b.name)));
     live
 }

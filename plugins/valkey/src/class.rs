@@ -1,8 +1,14 @@
 //! ValkeyStorageClass: what a user writes, and what can be wrong with it. Knows no database.
+//!
+//! `persistence` and `config` stay JSON, of which this file reads what it needs: as derived types they make the component 4,911 bytes larger
+//! (268,257 for 263,346) for the same fuel, and an error in them names no path.
 
 use std::collections::BTreeMap;
 
-use atomix_sdk::{FieldError, ImagePullPolicy, Value, check_image, field_error};
+use atomix_resp::PrimaryWithoutData;
+use atomix_sdk::{
+    FieldError, ImagePullPolicy, Value, check_image, check_number, check_secret, check_secret_key, field_error,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +34,11 @@ pub struct ValkeyClass {
     #[serde(default)]
     #[schemars(range(min = 0, max = 8))]
     pub replicas: u32,
+
+    /// What a primary does whose volume has no data, while a replica has some or cannot be asked: Wait until a person has decided,
+    /// CopyFromReplica, or StartEmpty, after which replicas lose theirs. No server restarts when it changes.
+    #[serde(default)]
+    pub primary_without_data: PrimaryWithoutData,
 
     /// How data are kept over a restart.
     #[serde(default)]
@@ -119,6 +130,11 @@ impl ValkeyClass {
         self.persistence["snapshots"].as_array()
     }
 
+    /// Secret and key of the password.
+    pub fn password(&self) -> Option<(&str, &str)> {
+        self.password.as_ref().map(|password| (password.secret_name.as_str(), password.key.as_str()))
+    }
+
     /// Whether a server that restarts has the data it had.
     pub fn persists(&self) -> bool {
         self.append_only() || self.snapshots().is_none_or(|snapshots| !snapshots.is_empty())
@@ -166,14 +182,12 @@ const RESERVED: [&str; 20] = [
     "unixsocket",
 ];
 
-/// What the schema cannot say.
+/// Names what is wrong with a class beyond what its schema refuses.
 pub fn check(class: &ValkeyClass) -> Vec<FieldError> {
     let mut errors = Vec::new();
     let mut wrong = |path: &str, message: String| errors.push(field_error(path, message));
     check_image("spec.image", class.image(), class.server.image(), &mut wrong);
-    if class.replicas > 8 {
-        wrong("spec.replicas", format!("{} replicas; 0 to 8 are accepted", class.replicas));
-    }
+    check_number("spec.replicas", (class.replicas.into(), " replicas"), 0..=8, &mut wrong);
     for (field, fits, expected) in [
         ("appendOnly", Value::is_boolean as fn(&Value) -> bool, "true or false is expected"),
         ("snapshots", Value::is_array, "a list is expected"),
@@ -190,12 +204,8 @@ pub fn check(class: &ValkeyClass) -> Vec<FieldError> {
         }
     }
     if let Some(password) = &class.password {
-        for (field, value) in [("secretName", &password.secret_name), ("key", &password.key)] {
-            let inner = |c: u8| c.is_ascii_alphanumeric() || b"-._".contains(&c);
-            if value.is_empty() || !value.bytes().all(inner) {
-                wrong(&format!("spec.password.{field}"), format!("{value:?}; a name is expected"));
-            }
-        }
+        check_secret("spec.password.secretName", &password.secret_name, &mut wrong);
+        check_secret_key("spec.password.key", &password.key, &mut wrong);
     }
     for (directive, value) in class.directives() {
         let path = format!("spec.config.{directive}");

@@ -1,31 +1,19 @@
-//! The objects of one partition, as the YAML that they become. Decides nothing: takes what runs, and what the class says of the rest.
+//! The objects of one partition, as the YAML that they become. It decides nothing: what runs is given, the rest is
+//! as the class has it.
 
-use atomix_sdk::{Members, Seen, Value, json, set, text};
+use atomix_resp::PORT;
+use atomix_sdk::{Members, Reason, Seen, Value, json, set, text};
 
-use crate::class::{Server, ValkeyClass};
-use crate::running::{ANNOTATION, Running};
-use crate::turns::REFUSED;
-
-/// Port that clients and replicas connect to.
-pub const PORT: u16 = 6379;
-
-/// Where servers and their clients on the command line, of either name, take the password from.
-const PASSWORD: &str = "REDISCLI_AUTH";
-/// Variables that a class may not set.
-pub const ENV: [&str; 2] = [PASSWORD, "VALKEYCLI_AUTH"];
-
-/// The volume of what the servers read.
-const CONFIG: &str = "config";
-/// Names of volumes that are not for a claim.
-pub const VOLUMES: [&str; 1] = [CONFIG];
+use crate::class::ValkeyClass;
+use crate::running::Running;
 
 type Servers<'a> = Members<'a, ValkeyClass>;
 
-/// One partition.
+/// One partition, whose objects are to be planned.
 pub struct Partition<'a> {
     /// The server that takes writes: a set of one.
     pub primary: Servers<'a>,
-    /// Those that follow it.
+    /// The servers that follow the primary.
     pub replicas: Servers<'a>,
 }
 
@@ -37,7 +25,7 @@ impl<'a> Partition<'a> {
             cluster: id,
             name,
             role: Some(role),
-            memory: Some((ANNOTATION, &running.text)),
+            memory: running.memory(),
             claim: running.claim.as_ref(),
         };
         let database = &seen.database.name;
@@ -51,38 +39,42 @@ impl<'a> Partition<'a> {
     }
 }
 
-/// What the servers read, by their role.
-pub fn config(primary: &Servers, replicas: &Servers) -> Value {
-    let mut files = json!({"primary.conf": directives(primary, None)});
-    if primary.seen.class.replicas > 0 {
-        set(&mut files, "replica.conf", directives(replicas, Some(primary)).into());
-    }
+/// The ConfigMap that the servers read, by their role.
+pub fn config(primary: &Servers, replicas: &Servers, first_start: bool, newline: Option<Reason>) -> Value {
+    let class = &primary.seen.class;
+    let servers = atomix_resp::Servers {
+        programs: class.server.name(),
+        primary: address(primary),
+        replicas: replicas.names(class.replicas).map(|name| replicas.host(&name)).collect(),
+        all: None,
+        replica_count: class.replicas,
+        without_data: (class.primary_without_data, "primaryWithoutData"),
+        password: class.password(),
+        config: [directives(primary, None), directives(replicas, Some(primary))],
+        first_start,
+        newline,
+    };
     primary.remembering(json!({
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": primary.name, "labels": {"cluster": primary.cluster.to_string()}},
-        "data": files,
+        "data": servers.files(),
     }))
 }
 
-/// The primary; one that is held runs on as it is, whatever its template says.
+/// The StatefulSet of the primary; one that is held runs on as it is, whatever its template says.
 pub fn primary(primary: &Servers, is_held: bool) -> Value {
-    let server = primary.seen.class.server;
-    let pod = pod(primary, &primary.name, &start(server, "primary.conf"), &is_primary_ready(server));
-    let mut set_of_one = primary.set_at_once(1, &directives(primary, None), pod);
+    let mut set_of_one = primary.set_at_once(1, &directives(primary, None), pod(primary, &primary.name));
     if is_held && let Some(spec) = set_of_one.get_mut("spec") {
         set(spec, "updateStrategy", json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 1}}));
     }
     set_of_one
 }
 
-/// The replicas.
+/// The StatefulSet of the replicas.
 pub fn replicas(primary: &Servers, replicas: &Servers) -> Value {
     let config = directives(replicas, Some(primary));
-    let server = replicas.seen.class.server;
-    let start = end_if_refused(server, primary) + &start(server, "replica.conf");
-    let pod = pod(replicas, &primary.name, &start, &is_replica_ready(server));
-    replicas.set_at_once(replicas.seen.class.replicas, &config, pod)
+    replicas.set_at_once(replicas.seen.class.replicas, &config, pod(replicas, &primary.name))
 }
 
 /// The configuration of a server that follows `primary`, if it is given.
@@ -110,92 +102,21 @@ fn directives(servers: &Servers, primary: Option<&Servers>) -> String {
     file
 }
 
-fn start(server: Server, file: &str) -> String {
-    format!("exec {}-server /etc/valkey/{file}", server.name())
-}
-
-fn cli(server: Server) -> String {
-    format!("{}-cli", server.name())
-}
-
 /// DNS name of the primary itself, ready or not.
 fn address(primary: &Servers) -> String {
     primary.host(&format!("{}-0", primary.name))
 }
 
-/// Ends a replica that could not follow its primary, since one has a password that the other does not know, so that the plan sees why it
-/// is not ready. A primary that cannot be asked is no reason. The client gives a password of its environment and prints what becomes of it.
-fn end_if_refused(server: Server, primary: &Servers) -> String {
-    let (cli, host) = (cli(server), address(primary));
-    format!(
-        r#"case "$(timeout {ASK_SECS} {cli} -h {host} -p {PORT} ping 2>&1)" in
-*AUTH* | *WRONGPASS*) echo "{host} has another password" >&2; exit {REFUSED} ;;
-esac
-"#
-    )
-}
-
-/// How long a replica that starts waits for an answer of its primary.
-const ASK_SECS: u32 = 5;
-
-/// Says whether a primary is ready. Loading its data takes a server a while, in which it answers, but not so.
-fn is_primary_ready(server: Server) -> String {
-    format!(r#"[ "$({} ping)" = PONG ]"#, cli(server))
-}
-
-/// Says whether a replica is ready. One that has lost its primary goes on answering reads, but not one that never had any of its data:
-/// the server says an offset of 1 where it has none.
-fn is_replica_ready(server: Server) -> String {
-    format!(
-        r#"case "$({} info replication)" in
-*master_link_status:up*) ;;
-*slave_repl_offset:[01][!0-9]*) exit 1 ;;
-*slave_repl_offset:*) ;;
-*) exit 1 ;;
-esac"#,
-        cli(server)
-    )
-}
-
-/// A pod that reads ConfigMap `config` and runs script `start`, to whose end the password is added.
-fn pod(servers: &Servers, config: &str, start: &str, is_ready: &str) -> Value {
+/// A pod of a server that reads ConfigMap `config`.
+fn pod(servers: &Servers, config: &str) -> Value {
     let class = &servers.seen.class;
-    let (mut start, mut env) = (start.to_owned(), Vec::new());
-    if let Some(password) = &class.password {
-        // From the environment, since the configuration is no place for a secret.
-        start = format!(r#"{start} --requirepass "${PASSWORD}" --masterauth "${PASSWORD}""#);
-        let secret = json!({"name": password.secret_name, "key": password.key});
-        env.push(json!({"name": PASSWORD, "valueFrom": {"secretKeyRef": secret}}));
-    }
-    let mut volumes = vec![json!({"name": CONFIG, "configMap": {"name": config}})];
-    volumes.extend(servers.data_in_pod());
-    json!({
-        "containers": [{
-            "name": "server",
-            "image": class.image(),
-            "imagePullPolicy": class.image_pull_policy,
-            "command": ["sh", "-c", start],
-            "env": env,
-            "ports": [{"name": "client", "containerPort": PORT, "protocol": "TCP"}],
-            "readinessProbe": {
-                "exec": {"command": ["sh", "-c", is_ready]},
-                "periodSeconds": 5,
-                "timeoutSeconds": 5,
-                "failureThreshold": 3,
-            },
-            "livenessProbe": {
-                "tcpSocket": {"port": "client"}, // it listens before it has read its data
-                "initialDelaySeconds": 30,
-                "periodSeconds": 10,
-                "timeoutSeconds": 10,
-                "failureThreshold": 6,
-            },
-            "securityContext": {"readOnlyRootFilesystem": true},
-            "volumeMounts": [
-                {"name": CONFIG, "mountPath": "/etc/valkey", "readOnly": true},
-                {"name": servers.data(), "mountPath": "/data"},
-            ],
-        }],
-        "volumes": volumes,
-    })
+    let server = atomix_resp::Server {
+        name: "server",
+        image: class.image(),
+        image_pull_policy: json!(class.image_pull_policy),
+        port_name: "client",
+        config,
+        password: class.password(),
+    };
+    server.pod(servers)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use harness::{assets, cluster, demo, dist, goclient, guard, machines, realm};
+use harness::{assets, demo, dev_cluster, dist, gitops, goclient, guard, linux_namespaces, real_nodes, rights};
 
 #[derive(Parser)]
 #[command(version, about = "A real Kubernetes control plane on this machine, with the Atomix controller")]
@@ -20,7 +20,7 @@ struct Cli {
 enum Command {
     /// Build the programs of the control plane, if they are not there yet
     Build,
-    /// Build the programs that tests speak the gRPC API with, and Helm, if they are not there yet
+    /// Build the programs that tests speak the gRPC API with, Helm, and those of GitOps tools, if they are not there yet
     Clients,
     /// Build everything that a user applies into dist/, the controller's image too
     Dist,
@@ -30,6 +30,8 @@ enum Command {
     Image,
     /// Say whether real nodes can run here, and install what they need where that can be done
     Nodes,
+    /// Say whether the controller used each of its rights in the tests that ran since it was built
+    Rights,
     /// Bring the cluster up in the background, unless it is
     Up,
     /// Bring the cluster up and take the walk of the README on it
@@ -61,7 +63,8 @@ enum Command {
     },
     /// Run a command in namespaces of its own until it ends or this is told to stop
     #[command(hide = true)]
-    Realm {
+    #[command(name = linux_namespaces::SUBCOMMAND)]
+    LinuxNamespaces {
         /// The cgroup to remove at the end
         #[arg(long)]
         cgroup: String,
@@ -115,22 +118,24 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Build => assets::build().map(drop)?,
         Command::Clients => {
             goclient::build()?;
+            gitops::build()?;
             assets::helm()?;
         }
         Command::Dist => dist::build_with_image()?,
         Command::Manifests => dist::build()?,
         Command::Image => dist::image().map(drop)?,
-        Command::Nodes => machines::require()?,
-        Command::Up => cluster::up(cluster::nodes_asked()?)?,
+        Command::Nodes => real_nodes::require()?,
+        Command::Rights => rights::check()?,
+        Command::Up => dev_cluster::up(dev_cluster::nodes_asked()?, || {})?,
         Command::Demo => demo::demo()?,
-        Command::Down => cluster::down()?,
-        Command::Serve { nodes, grpc_port, metrics_port } => cluster::serve(nodes, grpc_port, metrics_port)?,
+        Command::Down => dev_cluster::down()?,
+        Command::Serve { nodes, grpc_port, metrics_port } => dev_cluster::serve(nodes, grpc_port, metrics_port)?,
         Command::Guard { grace_ms, command } => {
             return guard::guard(&command, Duration::from_millis(grace_ms)).map(ExitCode::from);
         }
-        Command::Realm { cgroup, command } => block_on(realm::supervise(&cgroup, &command))?,
-        Command::Init { socket } => block_on(realm::init(&socket))?,
-        Command::Forward { port, through, to } => block_on(realm::forward(port, &through, &to))?,
+        Command::LinuxNamespaces { cgroup, command } => block_on(linux_namespaces::supervise(&cgroup, &command))?,
+        Command::Init { socket } => block_on(linux_namespaces::init(&socket))?,
+        Command::Forward { port, through, to } => block_on(linux_namespaces::forward(port, &through, &to))?,
         Command::Guarded { guard, command } => return Err(guard::become_guarded(guard, &command)),
     }
     Ok(ExitCode::SUCCESS)

@@ -2,11 +2,11 @@
 //! GetPartitionGroups with those of the second if a group is named, else of the third. Knows no view, no metrics, no deadline.
 
 use anyhow::{Context, bail};
-use atomix_controller::proto::Encoded;
-use atomix_controller::proto::controller as first;
-use atomix_controller::proto::controller::controller_service_server::{ControllerService, ControllerServiceServer};
-use atomix_controller::proto::database::database_service_server::{DatabaseService, DatabaseServiceServer};
-use atomix_controller::proto::database::{GetDatabaseRequest, GetDatabasesRequest};
+use atomix_controller_grpc::proto::Encoded;
+use atomix_controller_grpc::proto::controller as first;
+use atomix_controller_grpc::proto::controller::controller_service_server::{ControllerService, ControllerServiceServer};
+use atomix_controller_grpc::proto::database::database_service_server::{DatabaseService, DatabaseServiceServer};
+use atomix_controller_grpc::proto::database::{GetDatabaseRequest, GetDatabasesRequest};
 use tonic::transport::Server;
 use tonic::{Request, Response, Status};
 

@@ -5,25 +5,26 @@
 use std::cell::UnsafeCell;
 use std::hint::black_box;
 
-use atomix_sdk::memory::{Blocks, Ground};
-use atomix_sdk::{json, wire};
+use atomix_sdk::memory::{FreeLists, Heap};
+use atomix_sdk::testing::{ObservedClass, Request};
+use atomix_sdk::{Database, Partition, json};
 use rustix::time::{ClockId, clock_gettime};
 
 #[global_allocator]
-static MEMORY: Blocks<Field> = Blocks::new(Field(UnsafeCell::new([0; FIELD_BYTES])));
+static MEMORY: FreeLists<Buffer> = FreeLists::new(Buffer(UnsafeCell::new([0; HEAP_BYTES])));
 
 /// As much as a plugin may have.
-const FIELD_BYTES: usize = 128 << 20;
+const HEAP_BYTES: usize = 128 << 20;
 
-struct Field(UnsafeCell<[u8; FIELD_BYTES]>);
+struct Buffer(UnsafeCell<[u8; HEAP_BYTES]>);
 
-impl Ground for Field {
+impl Heap for Buffer {
     fn start(&self) -> usize {
         self.0.get() as usize
     }
 
-    fn reach(&self, end: usize) -> Option<usize> {
-        let limit = self.start() + FIELD_BYTES;
+    fn grow_to(&self, end: usize) -> Option<usize> {
+        let limit = self.start() + HEAP_BYTES;
         (end <= limit).then_some(limit)
     }
 }
@@ -45,10 +46,10 @@ fn cpu_nanos() -> u64 {
 }
 
 /// The example of three clusters, made for each plan: a component gets its request anew each time too.
-fn request() -> wire::Request {
+fn request() -> Request {
     let text = str::to_owned;
-    wire::Request {
-        database: wire::Database {
+    Request {
+        database: Database {
             namespace: text("default"),
             name: text("raft"),
             partitions: 3,
@@ -56,14 +57,14 @@ fn request() -> wire::Request {
             labels: Vec::new(),
             database_label: text("raft.default"),
         },
-        class: wire::Class {
+        class: ObservedClass {
             kind: text("RaftStorageClass"),
             version: text("v1beta1"),
             name: text("raft"),
             spec: json!({"image": "atomix/raft-replica:latest", "imagePullPolicy": "IfNotPresent", "replicas": 3})
                 .to_string(),
         },
-        partitions: (1..=3).map(|id| wire::Partition { id, cluster: id, service_name: format!("raft-{id}") }).collect(),
+        partitions: (1..=3).map(|id| Partition { id, cluster: id, service_name: format!("raft-{id}") }).collect(),
         observed: Vec::new(),
         cluster_domain: text("cluster.local"),
         features: Vec::new(),

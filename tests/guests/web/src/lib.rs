@@ -18,6 +18,29 @@ pub struct WebClass {
     /// Why no database can be planned at present, if so.
     #[serde(default)]
     refuse: Option<String>,
+
+    /// Whether each partition has a ConfigMap too.
+    #[serde(default)]
+    settings: bool,
+
+    /// What is wrong with the plans, if something is.
+    #[serde(default)]
+    trouble: Option<Trouble>,
+}
+
+/// What can be wrong with a plan.
+#[derive(Clone, Copy, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+pub enum Trouble {
+    /// The plugin panics.
+    Panics,
+    /// The ConfigMap says one more than it says already.
+    Counts,
+    /// The Service has a field that no Service has.
+    UnknownField,
+    /// The Service has a port that no Service may have.
+    PortOfNone,
+    /// A second Service has a name that is longer by 40 characters.
+    LongNames,
 }
 
 /// What the plugin is.
@@ -26,12 +49,15 @@ pub fn plugin() -> Plugin {
         .class(Class::new("WebStorageClass", plan))
         .emits(Kind::new("apps/v1", "Deployment").reads(&["/status/readyReplicas"]))
         .emits(Kind::new("v1", "Service"))
+        .emits(Kind::new("v1", "ConfigMap").reads(&["/data/count"]))
 }
 
 fn plan(seen: &Seen<WebClass>) -> Result<Plan, Refusal> {
     if let Some(why) = &seen.class.refuse {
-        return Err(Refusal::Waiting(reason("AskedToWait", why.as_str())));
+        return Err(Refusal::Waiting(reason("Starting", why.as_str())));
     }
+    let trouble = seen.class.trouble;
+    assert!(trouble != Some(Trouble::Panics), "the class asks for it");
     let mut plan = Plan::new();
     for partition in &seen.partitions {
         let name = &partition.service_name;
@@ -39,6 +65,33 @@ fn plan(seen: &Seen<WebClass>) -> Result<Plan, Refusal> {
         let missing = format!("{ready} of {} servers of {name} are ready", seen.class.replicas);
         let mut labels = seen.selector(partition.cluster);
         labels["partition"] = partition.id.to_string().into();
+        let mut port = json!({"name": "http", "port": 80, "protocol": "TCP"});
+        match trouble {
+            Some(Trouble::UnknownField) => port["nonsense"] = true.into(),
+            Some(Trouble::PortOfNone) => port["port"] = 70_000.into(),
+            _ => {}
+        }
+        if seen.class.settings || trouble == Some(Trouble::Counts) {
+            let count =
+                seen.object("ConfigMap", name).and_then(|live| live.text("/data/count")?.parse().ok()).unwrap_or(0_u64);
+            let count = if trouble == Some(Trouble::Counts) { count + 1 } else { 0 };
+            let settings = json!({
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": name},
+                "data": {"count": count.to_string()},
+            });
+            plan = plan.object(format!("settings-{}", partition.id), settings);
+        }
+        if trouble == Some(Trouble::LongNames) {
+            let second = json!({
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": format!("{name}{}", "-x".repeat(20))},
+                "spec": {"selector": labels, "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]},
+            });
+            plan = plan.object(format!("second-{}", partition.id), second);
+        }
         plan = plan
             .object(
                 format!("servers-{}", partition.id),
@@ -62,7 +115,7 @@ fn plan(seen: &Seen<WebClass>) -> Result<Plan, Refusal> {
                     "apiVersion": "v1",
                     "kind": "Service",
                     "metadata": {"name": name},
-                    "spec": {"selector": labels, "ports": [{"name": "http", "port": 80, "protocol": "TCP"}]},
+                    "spec": {"selector": labels, "ports": [port]},
                 }),
             )
             .partition(PartitionState {

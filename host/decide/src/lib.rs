@@ -1,0 +1,14 @@
+//! What is decided, as plain functions over plain data: what a plan may depend on, which plans may be written, what differs from what is
+//! live, what that would disturb, and what status says of it. Nothing here waits, knows a client, or asks for the time.
+
+#![cfg_attr(test, allow(clippy::disallowed_methods))]
+
+pub mod admission;
+pub mod diff;
+pub mod intent;
+pub mod objects;
+pub mod observe;
+pub mod pass;
+pub mod plan_churn;
+pub mod schema;
+pub mod status;

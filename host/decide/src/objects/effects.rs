@@ -1,0 +1,44 @@
+//! What writing a plan would do to what runs, counted: for whoever is about to edit something. Pure: knows no client.
+
+use serde_json::Value;
+
+use super::{Standing, stalled_rollout};
+use crate::admission::{self, Admitted};
+use atomix_model::names;
+use atomix_model::object::{Kind, Live};
+
+/// What would happen to the pods of a database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// Pods that would be made anew.
+    pub restarted: i64,
+    /// Pods that would go.
+    pub removed: i64,
+    /// Whether pods of one workload would be made anew all at once.
+    pub at_once: bool,
+}
+
+impl Standing {
+    /// What writing the plan would do to what is there.
+    pub fn effects(&self, admitted: &Admitted) -> Effects {
+        let mut effects = Effects::default();
+        for (object, live) in admitted.objects.iter().zip(&self.live) {
+            let (Some(live), true) = (live, object.template.is_some()) else { continue };
+            let (wanted, there) = (replicas(&object.manifest), replicas(&live.body));
+            if live.annotation(names::TEMPLATE_HASH).is_some_and(|applied| !object.has_template(applied)) {
+                effects.restarted += wanted.min(there);
+                effects.at_once |= !stalled_rollout::is_set(&object.kind);
+            }
+            effects.removed += (there - wanted).max(0);
+        }
+        let makes_pods = |kind: &Kind| admission::template_pointer(&kind.group, &kind.kind).is_some();
+        let gone = self.orphans.iter().filter(|(kind, _)| makes_pods(kind));
+        effects.removed += gone.map(|(_, live): &(Kind, std::sync::Arc<Live>)| replicas(&live.body)).sum::<i64>();
+        effects
+    }
+}
+
+/// How many pods a workload asks for; one if it does not say.
+fn replicas(workload: &Value) -> i64 {
+    workload.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1)
+}

@@ -1,0 +1,260 @@
+//! A database's objects: what is live of its plan, what is to be written and removed, and what that would disturb. Knows no client.
+
+pub mod admission_policy;
+mod backoff;
+mod competing_writes;
+mod decision;
+mod effects;
+mod replacement;
+pub mod stalled_rollout;
+mod writing;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::admission::{self, Admitted, Stamped};
+use crate::diff::check_applied;
+use crate::observe;
+use atomix_model::crd::Partition;
+use atomix_model::crd::database::PlanInUse;
+use atomix_model::fault::Fault;
+use atomix_model::limits;
+use atomix_model::names;
+use atomix_model::object::{Key, Kind, Live, Objects, State};
+
+pub use backoff::Backoff;
+pub use competing_writes::CompetingWrites;
+pub use decision::{
+    Decision, Owner, Quiet, decide, held, held_back, is_change, is_edited, is_older, orphans, planned_otherwise,
+};
+pub use effects::Effects;
+pub use replacement::pods;
+pub use writing::{Removal, Writing};
+
+/// What is remembered between passes over one database; losing it costs at most one apply per object.
+#[derive(Debug, Default)]
+pub struct Memory {
+    quiet: BTreeMap<(Kind, String), Quiet>,
+    /// What the API did not take last.
+    refused: BTreeMap<(Kind, String), Refusal>,
+    /// What was written last, and how often the same again.
+    competing: BTreeMap<(Kind, String), CompetingWrites>,
+}
+
+/// A manifest that the API server did not take. Nothing tells us when it would: a policy goes, a port of a node becomes free.
+#[derive(Clone, Debug)]
+struct Refusal {
+    /// Its hash, and the version of what it met.
+    tried: (String, u64),
+    message: String,
+    times: u32,
+    until: Instant,
+}
+
+impl Memory {
+    /// Forgets objects that the plan does not hold.
+    pub fn retain(&mut self, admitted: &Admitted) {
+        let held: BTreeSet<_> = admitted.objects.iter().map(|object| (&object.kind, &object.name)).collect();
+        let is_held = |(kind, name): &(Kind, String)| held.contains(&(kind, name));
+        self.quiet.retain(|place, _| is_held(place));
+        self.refused.retain(|place, _| is_held(place));
+        self.competing.retain(|place, _| is_held(place));
+    }
+
+    /// What was remembered of an object that an apply left as it was.
+    pub fn quiet(&self, object: &Stamped) -> Option<&Quiet> {
+        self.quiet.get(&(object.kind.clone(), object.name.clone()))
+    }
+
+    /// The row of repetitions that goes on if this object is written now.
+    pub fn competing_writes(&self, object: &Stamped, now: Instant) -> CompetingWrites {
+        let before = self.competing.get(&(object.kind.clone(), object.name.clone()));
+        CompetingWrites::continued(before.cloned(), &object.hash, now)
+    }
+
+    /// The API took an object. `before` is what was live, `after` what is now, where both are known.
+    pub fn written(
+        &mut self,
+        object: &Stamped,
+        writes: CompetingWrites,
+        live: (Option<&Live>, Option<&Live>),
+        now: Instant,
+    ) -> bool {
+        let place = (object.kind.clone(), object.name.clone());
+        self.refused.remove(&place);
+        self.competing.insert(place.clone(), writes.written(now));
+        match live {
+            (Some(before), Some(after)) if before.version == after.version => {
+                self.quiet.insert(place, Quiet::of(&object.hash, after));
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// What users should know of objects that somebody else writes too.
+    pub fn competing_writers(&self, now: Instant) -> Vec<Fault> {
+        let told = self.competing.iter().filter_map(|((kind, name), writes)| writes.message(kind, name, now));
+        told.map(|message| Fault::Contested { message }).collect()
+    }
+
+    /// When something may be written that has to wait, or is no trouble any more, although nothing may happen until then.
+    pub fn again(&self, now: Instant) -> Option<Duration> {
+        let refused = self.refused.values().filter_map(|refusal| refusal.until.checked_duration_since(now));
+        refused
+            .filter(|pause| !pause.is_zero())
+            .chain(self.competing.values().filter_map(|writes| writes.next_check(now)))
+            .min()
+    }
+
+    /// What the API said against this manifest, if it met the same object a short while ago.
+    pub fn refused(&self, object: &Stamped, tried: &(String, u64), now: Instant) -> Option<Fault> {
+        let before = self.refused.get(&(object.kind.clone(), object.name.clone()))?;
+        let is_same = before.tried == *tried && now < before.until;
+        is_same.then(|| Fault::Refused { message: before.message.clone() })
+    }
+
+    /// The API did not take this manifest, having met this version of the object: it is not tried again for a while.
+    pub fn refuse(&mut self, object: &Stamped, tried: (String, u64), message: String, now: Instant) -> Fault {
+        let place = (object.kind.clone(), object.name.clone());
+        let before = self.refused.get(&place).filter(|before| before.tried == tried);
+        let times = before.map_or(0, |before| before.times.saturating_add(1));
+        let pause = limits::REFUSED_AGAIN_AFTER.saturating_mul(2_u32.saturating_pow(times)).min(limits::RETRY_AFTER_MAX);
+        self.refused.insert(place, Refusal { tried, message: message.clone(), times, until: now + pause });
+        Fault::Refused { message }
+    }
+}
+
+/// What the caches hold of a plan, and what they hold besides.
+pub struct Standing {
+    live: Vec<Option<Arc<Live>>>,
+    /// Objects that are written with a mark meanwhile; see `replacement`.
+    marked: Vec<Option<Stamped>>,
+    /// The database's pods, if its plugin watches them.
+    pods: Vec<Arc<Live>>,
+    orphans: Vec<(Kind, Arc<Live>)>,
+    /// Kinds of earlier plans whose caches are not whole, and why: nothing of them is removed.
+    unsynced: Vec<(Kind, String)>,
+}
+
+impl Standing {
+    /// Looks up what is live of a plan and of every kind ever written for the database.
+    ///
+    /// # Errors
+    /// A kind of the plan whose cache is being filled anew: everything of it would look missing.
+    pub fn of(objects: &dyn Objects, owner: &Owner, admitted: &Admitted, kinds: &BTreeSet<Kind>) -> Result<Standing, Fault> {
+        for kind in admission::kinds(admitted) {
+            observe::synced(objects, &kind)?;
+        }
+        let find = |object: &Stamped| objects.find(&object.kind, &Key::new(owner.namespace, &object.name));
+        let label = names::database_label(owner.namespace, owner.name);
+        let (mut all, mut unsynced) = (Vec::new(), Vec::new());
+        for kind in kinds {
+            match objects.state(kind) {
+                State::Synced => {}
+                State::Absent => continue,   // the kind is gone, and its objects with it
+                State::Starting => continue, // the end of the listing wakes us
+                State::Failing(why) => {
+                    unsynced.push((kind.clone(), why));
+                    continue;
+                }
+            }
+            let label = if *kind == Kind::of::<Partition>() { owner.name } else { &label };
+            all.extend(objects.of_database(kind, owner.namespace, label).into_iter().map(|live| (kind.clone(), live)));
+        }
+        let live: Vec<_> = admitted.objects.iter().map(find).collect();
+        let pods = objects.of_database(&pods(), owner.namespace, &label);
+        let marked =
+            |(object, live): (&Stamped, &Option<Arc<Live>>)| replacement::mark_replacement(object, live.as_deref(), &pods);
+        Ok(Standing {
+            marked: admitted.objects.iter().zip(&live).map(marked).collect(),
+            live,
+            pods,
+            orphans: decision::orphans(admitted, all, owner.uid),
+            unsynced,
+        })
+    }
+
+    /// The objects of the plan as they are to be written now, each with what is live of it.
+    pub fn pairs<'a>(&'a self, admitted: &'a Admitted) -> impl Iterator<Item = (&'a Stamped, Option<&'a Live>)> {
+        let objects = admitted.objects.iter().zip(&self.marked).map(|(object, marked)| marked.as_ref().unwrap_or(object));
+        objects.zip(self.live.iter().map(Option::as_deref))
+    }
+
+    /// Live objects that the plan no longer holds.
+    pub fn orphans(&self) -> &[(Kind, Arc<Live>)] {
+        &self.orphans
+    }
+
+    /// The database's pods, if its plugin watches them.
+    pub fn pods(&self) -> &[Arc<Live>] {
+        &self.pods
+    }
+
+    /// Kinds of earlier plans whose caches are not whole, and why.
+    pub fn unsynced(&self) -> &[(Kind, String)] {
+        &self.unsynced
+    }
+
+    /// Whether the plan changes something that is there already: what then is refused is refused as a whole.
+    pub fn changes(&self, admitted: &Admitted, owner: &Owner) -> bool {
+        self.pairs(admitted).any(|(object, live)| is_change(object, live, owner))
+    }
+
+    /// Whether something would be written or removed now.
+    pub fn acts(&self, admitted: &Admitted, owner: &Owner, memory: &Memory, now: Instant) -> bool {
+        let acts = |(object, live): (&Stamped, Option<&Live>)| {
+            let tried = (object.hash.clone(), live.map_or(0, |live| live.version));
+            let written = matches!(decide(object, live, owner, memory.quiet(object)), Decision::Write(_) | Decision::Adopt);
+            written && memory.refused(object, &tried, now).is_none() && !memory.competing_writes(object, now).must_wait(now)
+        };
+        !self.orphans.is_empty() || self.pairs(admitted).any(acts)
+    }
+
+    /// The objects that the plan would change, and a field of each.
+    pub fn changed(&self, admitted: &Admitted, owner: &Owner) -> Vec<(String, String)> {
+        let changes = |(object, live): &(&Stamped, Option<&Live>)| is_change(object, *live, owner);
+        let title = |(object, live): (&Stamped, Option<&Live>)| {
+            let difference = live.and_then(|live| check_applied(&object.manifest, &live.body).err());
+            let field = difference.map(|difference| difference.path).filter(|path| !path.contains(names::HASH));
+            (format!("{} {}", object.kind.kind, object.name), field.unwrap_or_default())
+        };
+        let mut changed: Vec<_> = self.pairs(admitted).filter(changes).map(title).collect();
+        if !self.orphans.is_empty() {
+            changed.push(("objects that it no longer holds".to_owned(), String::new()));
+        }
+        changed
+    }
+
+    /// Why the plan cannot be written as a whole, if an object that is there holds what nobody can change.
+    pub fn cannot_change(&self, admitted: &Admitted, owner: &Owner) -> Option<String> {
+        decision::cannot_change(admitted, &self.live, owner)
+    }
+
+    /// Whether the plan is held, and what it would do; see [`held`].
+    pub fn held(
+        &self,
+        admitted: &Admitted,
+        running: Option<&PlanInUse>,
+        now: &PlanInUse,
+        accepted: Option<&str>,
+    ) -> Option<String> {
+        decision::held(admitted, running, now, accepted, &self.live, &self.orphans)
+    }
+}
+
+/// The first object of the plan that is not there.
+pub fn first_missing(objects: &dyn Objects, owner: &Owner, admitted: &Admitted) -> Option<String> {
+    let is_there = |object: &&Stamped| objects.find(&object.kind, &Key::new(owner.namespace, &object.name)).is_some();
+    let missing = admitted.objects.iter().find(|object| !is_there(object))?;
+    Some(format!("{} {}", missing.kind.kind, missing.name))
+}
+
+/// Whether nothing of a kind is left of the database, and its plan holds none: then it need not be watched any more.
+pub fn is_rid_of(objects: &dyn Objects, owner: &Owner, kind: &Kind, admitted: &Admitted) -> bool {
+    let label = names::database_label(owner.namespace, owner.name);
+    let is_planned = admitted.objects.iter().any(|object| object.kind == *kind);
+    let is_whole = || objects.state(kind) == State::Synced;
+    !is_planned && is_whole() && objects.of_database(kind, owner.namespace, &label).is_empty()
+}

@@ -1,0 +1,180 @@
+//! The ConfigMaps that bring plugins, in the controller's own namespace: who may write there may install code.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use flate2::read::GzDecoder;
+use futures::{StreamExt, pin_mut};
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::ListParams;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, ResourceExt};
+use tokio::sync::mpsc;
+
+use atomix_model::names::PLUGIN_LABEL;
+use atomix_model::{limits, names};
+
+/// A ConfigMap that brings a plugin.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs)] // its fields explain themselves
+pub struct Source {
+    pub name: String,
+    /// Name of the plugin, as labelled.
+    pub plugin: String,
+    /// UID and resourceVersion: another content has another stamp.
+    pub stamp: String,
+    /// When it was created, in seconds; of two for one plugin the older counts.
+    pub created: i64,
+    /// The plugin's bytes as they stand there, or what is wrong with the ConfigMap.
+    pub bytes: Result<Vec<u8>, String>,
+}
+
+/// All ConfigMaps that bring plugins, after something has changed.
+pub type SourceEvent = BTreeMap<String, Vec<Source>>;
+
+/// Follows the labelled ConfigMaps of a namespace and sends all of them, by plugin and oldest first, after each change.
+pub async fn watch(client: Client, namespace: String, sources: mpsc::Sender<SourceEvent>) {
+    let api: Api<ConfigMap> = Api::namespaced(client, &namespace);
+    let events =
+        watcher(api, watcher::Config::default().labels(PLUGIN_LABEL)).backoff(atomix_controller_io::cache::backoff());
+    pin_mut!(events);
+    let mut known: BTreeMap<String, Source> = BTreeMap::new();
+    let mut listed = false;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init) => (known, listed) = (BTreeMap::new(), false),
+            Ok(Event::InitApply(map)) | Ok(Event::Apply(map)) => {
+                known.insert(map.name_any(), source(&map));
+            }
+            Ok(Event::Delete(map)) => {
+                known.remove(&map.name_any());
+            }
+            Ok(Event::InitDone) => listed = true,
+            Err(error) => {
+                tracing::warn!(%error, "plugins' ConfigMaps cannot be watched; trying again");
+                continue;
+            }
+        }
+        if listed && sources.send(by_plugin(known.values())).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn by_plugin<'a>(known: impl Iterator<Item = &'a Source>) -> SourceEvent {
+    let mut plugins: SourceEvent = BTreeMap::new();
+    for source in known {
+        plugins.entry(source.plugin.clone()).or_default().push(source.clone());
+    }
+    plugins.values_mut().for_each(|sources| sources.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name))));
+    plugins
+}
+
+/// What a ConfigMap brings. One whose label is no plugin's name is told of under a name that is made of it: no StoragePlugin could have
+/// the label's.
+fn source(map: &ConfigMap) -> Source {
+    let text = |field: Option<&str>| field.unwrap_or_default().to_owned();
+    let label = text(map.labels().get(PLUGIN_LABEL).map(String::as_str));
+    let is_name = names::is_label(&label) && label.len() <= limits::PLUGIN_NAME_CHARS_MAX;
+    let misnamed = || {
+        format!(
+            "label {PLUGIN_LABEL} of ConfigMap {} is {label:?}; at most {} lower case letters, digits and dashes are expected, the name that \
+             the plugin gives itself",
+            map.name_any(),
+            limits::PLUGIN_NAME_CHARS_MAX
+        )
+    };
+    Source {
+        name: map.name_any(),
+        bytes: if is_name { bytes_of(map) } else { Err(misnamed()) },
+        plugin: if is_name { label.clone() } else { names::object_name(&label, &[&label]) },
+        stamp: stamp(&map.metadata),
+        created: map.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
+    }
+}
+
+/// UID and resourceVersion.
+fn stamp(meta: &ObjectMeta) -> String {
+    format!("{}/{}", meta.uid.as_deref().unwrap_or_default(), meta.resource_version.as_deref().unwrap_or_default())
+}
+
+/// Names of the ConfigMaps that bring plugins at this moment, each with what identifies its content.
+///
+/// # Errors
+/// The API server did not list them.
+pub async fn stamps_now(client: &Client, namespace: &str) -> kube::Result<BTreeMap<String, String>> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let all = api.list_metadata(&ListParams::default().labels(PLUGIN_LABEL)).await?;
+    Ok(all.items.iter().map(|map| (map.name_any(), stamp(&map.metadata))).collect())
+}
+
+/// The one key that holds the plugin.
+pub(super) fn bytes_of(map: &ConfigMap) -> Result<Vec<u8>, String> {
+    let data = map.binary_data.iter().flatten();
+    let found: Vec<_> = data.filter(|(key, _)| matches!(key.as_str(), "plugin.wasm" | "plugin.wasm.gz")).collect();
+    match found.as_slice() {
+        [(_, bytes)] => Ok(bytes.0.clone()),
+        [] => Err(format!(
+            "ConfigMap {} holds no plugin: binaryData has neither plugin.wasm nor plugin.wasm.gz; `atomix-controller plugin pack` makes one",
+            map.name_any()
+        )),
+        _ => Err(format!("ConfigMap {} holds both plugin.wasm and plugin.wasm.gz; leave one", map.name_any())),
+    }
+}
+
+/// Decompresses a plugin if it is gzip (told by its first bytes), up to the limit of a plugin's size.
+pub fn unpacked(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return Ok(bytes.to_vec());
+    }
+    let mut plain = Vec::new();
+    let max = limits::PLUGIN_BYTES_MAX as u64;
+    let read = GzDecoder::new(bytes).take(max + 1).read_to_end(&mut plain);
+    match read {
+        Err(error) => Err(format!("the plugin is not whole gzip: {error}")),
+        Ok(_) if plain.len() as u64 > max => {
+            Err(format!("the plugin is over {max} bytes when decompressed, which is the limit"))
+        }
+        Ok(_) => Ok(plain),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        packed.write_all(bytes).unwrap();
+        packed.finish().unwrap()
+    }
+
+    #[test]
+    fn a_label_that_is_no_name_is_told_of_under_one() {
+        for label in ["Foo", "a.b", "-", &"a".repeat(41), ""] {
+            let mut map = ConfigMap::default();
+            map.metadata.name = Some("map".into());
+            map.metadata.labels = Some([(PLUGIN_LABEL.to_owned(), label.to_owned())].into());
+            let source = source(&map);
+            assert!(names::is_label(&source.plugin), "{label:?} became {:?}", source.plugin);
+            assert!(source.bytes.unwrap_err().contains(&format!("{label:?}; at most 40 lower case letters")));
+        }
+    }
+
+    #[test]
+    fn gzip_is_told_by_its_first_bytes() {
+        assert_eq!(unpacked(b"\0asm").unwrap(), b"\0asm");
+        assert_eq!(unpacked(&gzip(b"\0asm")).unwrap(), b"\0asm");
+    }
+
+    #[test]
+    fn what_grows_beyond_the_limit_is_refused_while_it_grows() {
+        let bomb = gzip(&vec![0; limits::PLUGIN_BYTES_MAX + 1]);
+        assert!(bomb.len() < 100_000);
+        assert!(unpacked(&bomb).unwrap_err().contains("limit"));
+        assert!(unpacked(&gzip(b"x")[..12]).unwrap_err().contains("not whole"));
+    }
+}

@@ -1,0 +1,183 @@
+//! What is remembered of a database between passes. Losing it costs a few requests and nothing else.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::group;
+use atomix_decide::objects;
+use atomix_decide::pass::{Pass, Resolved, Stage};
+use atomix_decide::plan_churn::PlanChurn;
+use atomix_decide::status::{Course, LastWritten};
+use atomix_model::crd::Database;
+use atomix_model::fault::Fault;
+use atomix_model::limits;
+
+/// Of one database.
+#[derive(Debug, Default)]
+pub(super) struct Memory {
+    /// What applying needs.
+    pub(super) applied: objects::Memory,
+    /// The plugin's last failure.
+    pub(super) failing: Option<Failing>,
+    /// What its class means as a group, as the plugin said last.
+    pub(super) group: Option<super::group::Told>,
+    /// The status as last written.
+    pub(super) status: Option<LastWritten>,
+    /// When the status was last written.
+    pub(super) status_written: Option<Instant>,
+    /// When each partition's status was last written.
+    pub(super) partitions_written: BTreeMap<u32, Instant>,
+    /// How its partitions have gone, by id.
+    pub(super) courses: BTreeMap<u32, Course>,
+    /// How all of them together have.
+    pub(super) course: Course,
+    /// How often its plan has changed although nobody edited anything.
+    pub(super) changes: PlanChurn,
+    /// Tries that failed in a row.
+    tries: u32,
+}
+
+/// What a plugin was asked about. Of another it is asked at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// Digest of the plugin.
+    pub(super) digest: String,
+    /// Generation of the database.
+    pub(super) database: i64,
+    /// UID and generation of its class.
+    pub(super) class: (String, i64),
+}
+
+impl Stamp {
+    /// What a plugin is asked once a class and it were resolved.
+    pub(super) fn of(resolved: &Resolved) -> Stamp {
+        Stamp {
+            digest: resolved.plugin.digest.clone(),
+            database: resolved.start.generation,
+            class: (resolved.class_uid.clone(), resolved.class.generation),
+        }
+    }
+}
+
+/// A plugin that failed for a database.
+#[derive(Clone, Debug)]
+pub(super) struct Failing {
+    stamp: Stamp,
+    fault: Fault,
+    times: u32,
+    until: Instant,
+}
+
+impl Failing {
+    /// The failure, if the same would be asked again too early.
+    pub(super) fn still(&self, stamp: &Stamp, now: Instant) -> Option<Fault> {
+        (self.stamp == *stamp && now < self.until).then(|| self.fault.clone())
+    }
+
+    /// One more failure, with a longer pause if it is the same plugin and the same database.
+    pub(super) fn again(before: Option<Failing>, stamp: Stamp, fault: Fault, now: Instant) -> Failing {
+        let times = before.filter(|failing| failing.stamp == stamp).map_or(0, |failing| failing.times + 1);
+        Failing { stamp, fault, times, until: now + pause(times, limits::PLUGIN_RETRY_AFTER_MAX) }
+    }
+}
+
+impl Memory {
+    /// Shows the status as last written, if the watch has not brought it yet.
+    pub(super) fn refresh(&self, database: &mut Database) {
+        if let Some(written) = &self.status {
+            written.refresh(database);
+        }
+    }
+
+    /// The newest resourceVersion that is known of the database.
+    pub(super) fn newest(&self, database: &Database) -> String {
+        match &self.status {
+            Some(written) => written.newest(database),
+            None => database.metadata.resource_version.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Takes in what a pass found out.
+    pub(super) fn learn(&mut self, pass: &Pass, now: Instant) {
+        if let Some(planned) = pass.stage.planned() {
+            (self.course, self.courses) = (planned.health.course, planned.health.courses.clone());
+            (self.group, self.failing) = (group::Told::of(planned), None);
+        } else if let (Stage::Observed(observed), Some(fault @ Fault::Plugin { .. })) = (&*pass.stage, &pass.stopped) {
+            let stamp = Stamp::of(&observed.resolved);
+            if self.failing.as_ref().and_then(|failing| failing.still(&stamp, now)).is_none() {
+                self.failing = Some(Failing::again(self.failing.take(), stamp, fault.clone(), now));
+            }
+        }
+    }
+
+    /// When something that had to wait may go on, or what is told of is over.
+    pub(super) fn again(&self, now: Instant) -> Option<Duration> {
+        self.changes.again(now).into_iter().chain(self.applied.again(now)).min()
+    }
+
+    /// When what failed is tried again.
+    pub(super) fn retry(&mut self, pass: &Pass, now: Instant) -> Option<Duration> {
+        if !pass.faults().any(Fault::retried) {
+            self.tries = 0;
+            return None;
+        }
+        let plugin = self.failing.as_ref().filter(|_| pass.faults().all(|fault| matches!(fault, Fault::Plugin { .. })));
+        if let Some(failing) = plugin {
+            return Some(failing.until.saturating_duration_since(now));
+        }
+        self.tries = self.tries.saturating_add(1);
+        Some(pause(self.tries - 1, limits::RETRY_AFTER_MAX))
+    }
+}
+
+fn pause(times: u32, max: Duration) -> Duration {
+    limits::RETRY_AFTER_MIN.saturating_mul(2_u32.saturating_pow(times)).min(max)
+}
+
+/// Of all databases, by UID.
+#[derive(Default)]
+pub struct Memories(Mutex<HashMap<String, Arc<tokio::sync::Mutex<Memory>>>>);
+
+impl Memories {
+    /// The memory of one database.
+    pub(super) fn of(&self, uid: &str) -> Arc<tokio::sync::Mutex<Memory>> {
+        let mut memories = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        memories.entry(uid.to_owned()).or_default().clone()
+    }
+
+    /// Forgets all databases but those of these UIDs.
+    pub(super) fn retain(&self, is_there: impl Fn(&str) -> bool) {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).retain(|uid, _| is_there(uid));
+    }
+
+    /// Forgets a database that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).remove(uid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plugin_that_keeps_failing_is_asked_less_and_less_and_an_edit_asks_at_once() {
+        let (now, fault) = (Instant::now(), Fault::Plugin { message: "it trapped".into() });
+        let stamp = Stamp { digest: "digest".to_owned(), database: 1, class: ("uid".to_owned(), 1) };
+        let first = Failing::again(None, stamp.clone(), fault.clone(), now);
+        let second = Failing::again(Some(first.clone()), stamp.clone(), fault.clone(), now);
+        assert!(second.until > first.until);
+        assert!(second.still(&stamp, now).is_some());
+        let others = [
+            Stamp { digest: "other".to_owned(), ..stamp.clone() },
+            Stamp { database: 2, ..stamp.clone() },
+            Stamp { class: ("uid".to_owned(), 2), ..stamp.clone() },
+            Stamp { class: ("other".to_owned(), 1), ..stamp },
+        ];
+        for other in others {
+            assert!(second.still(&other, now).is_none(), "{other:?} is another question");
+        }
+        assert!(pause(40, limits::RETRY_AFTER_MAX) == limits::RETRY_AFTER_MAX);
+    }
+}

@@ -1,0 +1,304 @@
+//! The few lines that are the product: one database at a time is brought to what its user asked for. Knows no gRPC.
+
+mod causes;
+mod gauges;
+mod group;
+mod hold;
+mod memory;
+mod plugins;
+mod report;
+mod review;
+mod run;
+mod triggers;
+mod watch_set;
+mod write;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use kube::api::DynamicObject;
+use kube::runtime::controller::Action;
+use kube::runtime::reflector::Store;
+use kube::{Client, ResourceExt};
+
+use crate::catalog::{Catalog, Plugin};
+use atomix_controller_io::cache::{Caches, Events};
+use atomix_controller_io::leader::{Leadership, RunningPass};
+use atomix_controller_io::metrics::{Metrics, Planned as PlanResult, Reconciled};
+use atomix_decide::admission;
+use atomix_decide::intent;
+use atomix_decide::objects::Owner;
+use atomix_decide::observe::{self, Class};
+use atomix_decide::pass::{Admitted, Applied, Observed, Pass, Planned, Resolved, Start, Stopped};
+use atomix_model::condition::Reason;
+use atomix_model::contract::{Plan, Refusal, Request};
+use atomix_model::crd::database::{ClassInUse, PluginInUse};
+use atomix_model::crd::{Database, Partition};
+use atomix_model::fault::Fault;
+use atomix_model::limits;
+use atomix_model::names;
+use atomix_model::object::Kind;
+use atomix_model::object::Objects as _;
+
+use hold::{Candidate, Chosen};
+pub use memory::Memories;
+use memory::{Memory, Stamp};
+pub use run::{Options, Progress, run};
+use write::Write;
+
+/// What every reconcile may use.
+pub struct Context {
+    client: Client,
+    options: Options,
+    caches: Arc<Caches>,
+    /// What Kubernetes tells in Events, of namespaces where something is unexplained.
+    told: Events,
+    catalog: Arc<Catalog>,
+    leading: Leadership,
+    /// The last term in which this replica saw plugins as they are; see [`plugins::are_current`].
+    current_term: AtomicU64,
+    databases: Store<DynamicObject>,
+    memories: Memories,
+    events: kube::runtime::events::Recorder,
+    metrics: Arc<Metrics>,
+    /// Triggers the task that starts and ends watches, when a database names a kind that may not be watched yet.
+    watches_wanted: tokio::sync::Notify,
+}
+
+impl Context {
+    /// Begins what only the leader does, once it has seen in this term which plugins there are.
+    fn begin_pass(&self) -> Option<RunningPass> {
+        self.leading.begin_pass().filter(|pass| pass.term() <= self.current_term.load(Ordering::Acquire))
+    }
+}
+
+/// Brings one database to what its user asked for. Assumes that whatever was tried before may have failed halfway.
+async fn converge(database: &Database, start: Start, ctx: &Context, memory: &mut Memory) -> Result<Applied, Stopped> {
+    let (resolved, plugin, class) = resolve(database, start, ctx)?;
+    let (observed, request) = observe(database, resolved, (&plugin, &class), ctx)?; //               reads
+    let (planned, plan) = plan(database, observed, (&plugin, &class, &request), ctx, memory).await?; // thinks
+    let (admitted, chosen) = admit(database, (planned, plan), (plugin, &class, &request), ctx, memory).await?; // checks
+    let write = Write::of(database, &class, &chosen, ctx);
+    let (recorded, standing) = write.record(admitted, memory).await?; //                             writes the status
+    Ok(write.apply(recorded, &standing, memory).await) //                                            writes objects
+}
+
+/// Finds the class that the database uses and the plugin that serves its kind.
+fn resolve(database: &Database, start: Start, ctx: &Context) -> Result<(Resolved, Arc<Plugin>, Class), Stopped> {
+    let (plugin, class) = match class_and_plugin(database, ctx) {
+        Ok(found) => found,
+        Err(fault) => return Err(Stopped::after(start, fault)),
+    };
+    let resolved = Resolved {
+        start,
+        class: class.in_use.clone(),
+        class_uid: class.live.uid.clone(),
+        fallback: class.fallback,
+        plugin: in_use(&plugin),
+        plugin_outdated: ctx.catalog.outdated(&plugin.revision.descriptor().name),
+    };
+    Ok((resolved, plugin, class))
+}
+
+fn class_and_plugin(database: &Database, ctx: &Context) -> Result<(Arc<Plugin>, Class), Fault> {
+    let wanted = &database.spec.storage_class;
+    if database.namespace().as_deref() == Some(&ctx.options.namespace) && !ctx.options.allow_own_namespace {
+        let message = format!(
+            "databases in the controller's own namespace {} are refused, since plugins are installed there; use another namespace or start the controller with --allow-own-namespace",
+            ctx.options.namespace
+        );
+        return Err(Fault::user(Reason::NamespaceRefused, message));
+    }
+    if !["", atomix_model::crd::STORAGE_GROUP].contains(&wanted.group.as_str()) {
+        let message = format!(
+            "spec.storageClass.group is {:?}; storage classes live in {}",
+            wanted.group,
+            atomix_model::crd::STORAGE_GROUP
+        );
+        return Err(Fault::user(Reason::ClassGroupUnknown, message));
+    }
+    let plugin = ctx.catalog.serving(&wanted.kind).ok_or_else(|| {
+        Fault::waiting(Reason::NoPlugin, format!("no plugin serves kind {}; {}", wanted.kind, ctx.catalog.alternatives()))
+    })?;
+    let kind =
+        plugin.class_kind(&wanted.kind).ok_or_else(|| Fault::waiting(Reason::NoPlugin, "the plugin is being replaced"))?;
+    let class = observe::class(database, kind, &ctx.caches)?;
+    Ok((plugin.clone(), class))
+}
+
+fn in_use(plugin: &Plugin) -> PluginInUse {
+    let descriptor = plugin.revision.descriptor();
+    PluginInUse {
+        name: descriptor.name.clone(),
+        version: descriptor.version.clone(),
+        digest: plugin.revision.digest().to_owned(),
+    }
+}
+
+/// Looks up what the plan may depend on.
+fn observe(
+    database: &Database,
+    resolved: Resolved,
+    (plugin, class): (&Plugin, &Class),
+    ctx: &Context,
+) -> Result<(Observed, Request), Stopped> {
+    match request(database, plugin, class, ctx) {
+        Ok(request) => {
+            let per_cluster = i32::try_from(request.database.partitions_per_cluster).unwrap_or(i32::MAX);
+            Ok((Observed { resolved, per_cluster, pod_labels: observe::pod_labels(database) }, request))
+        }
+        Err(fault) => Err(Stopped::after(resolved, fault)),
+    }
+}
+
+fn request(database: &Database, plugin: &Plugin, class: &Class, ctx: &Context) -> Result<Request, Fault> {
+    observe::synced(&ctx.caches, &Kind::of::<Partition>())?;
+    for kind in database.status.iter().flat_map(|status| &status.kinds) {
+        if atomix_model::object::State::Starting == ctx.caches.state(kind) {
+            ctx.watches_wanted.notify_one(); // a kind of an earlier plan, whose plugin may be gone
+            observe::synced(&ctx.caches, kind)?;
+        }
+    }
+    let per_cluster = observe::partitions_per_cluster(database, class);
+    observe::observe(database, class, per_cluster, plugin.revision.descriptor(), &ctx.caches, &ctx.options.cluster_domain)
+}
+
+/// Asks the plugin for a plan, and finds out how what runs goes in its light. A plugin that failed is not asked the same again until a
+/// pause is over.
+async fn plan(
+    database: &Database,
+    observed: Observed,
+    (plugin, class, request): (&Plugin, &Class, &Request),
+    ctx: &Context,
+    memory: &Memory,
+) -> Result<(Planned, Plan), Stopped> {
+    let failing = memory.failing.as_ref().and_then(|failing| failing.still(&Stamp::of(&observed.resolved), Instant::now()));
+    let answer = match failing {
+        Some(fault) => Err(fault),
+        None => ask(plugin, class, request.clone(), ctx).await,
+    };
+    let plan = match answer {
+        Ok(plan) => plan,
+        Err(fault) => return Err(Stopped::after(observed, fault)),
+    };
+    let (states, health) = causes::look(database, plugin, &plan, ctx, memory);
+    let planned = Planned {
+        observed,
+        states,
+        health,
+        unsupported: plan.unsupported.clone(),
+        notes: plan.notes.clone(),
+        group: Some(group::of(plugin, class, memory).await),
+    };
+    Ok((planned, plan))
+}
+
+/// One call of the plugin, off the async threads, counted and timed.
+async fn ask(plugin: &Plugin, class: &Class, request: Request, ctx: &Context) -> Result<Plan, Fault> {
+    let revision = plugin.revision.clone();
+    let started = Instant::now();
+    let answer = tokio::task::spawn_blocking(move || revision.plan(&request)).await;
+    let answer = answer.map_err(|stopped| Fault::Plugin { message: format!("the call was cut short: {stopped}") })?;
+    let result = match &answer {
+        Ok(Ok(_)) => PlanResult::Plan,
+        Ok(Err(_)) => PlanResult::Refusal,
+        Err(_) => PlanResult::Broken,
+    };
+    ctx.metrics.planned(&plugin.revision.descriptor().name, result, started.elapsed());
+    match answer {
+        Ok(Ok(plan)) => Ok(plan),
+        Ok(Err(Refusal::Invalid(errors))) => {
+            let ClassInUse { kind, namespace, name, .. } = &class.in_use;
+            Err(Fault::invalid(&format!("{kind} {namespace}/{name}"), &errors))
+        }
+        Ok(Err(Refusal::Waiting(reason))) => Err(Fault::from_reason(reason)),
+        Err(fault) => Err(Fault::Plugin { message: fault.to_string() }),
+    }
+}
+
+/// Checks the newest revision's plan, and chooses between it and that of the revision that planned what runs.
+async fn admit(
+    database: &Database,
+    (planned, plan): (Planned, Plan),
+    (plugin, class, request): (Arc<Plugin>, &Class, &Request),
+    ctx: &Context,
+    memory: &Memory,
+) -> Result<(Admitted, Candidate), Stopped> {
+    let admitted = match admissible(&plan, request, database, &plugin, ctx) {
+        Ok(admitted) => admitted,
+        Err(fault) => return Err(Stopped::after(planned, fault)),
+    };
+    let newest = Candidate { plugin, admitted };
+    let Chosen { candidate, planned, held } = hold::choose((newest, planned), request, (database, class), ctx, memory).await;
+    let found = intent::found(&ctx.caches, &Owner::of(database), &candidate.admitted);
+    let plugin = in_use(&candidate.plugin);
+    Ok((Admitted { planned, plugin, held, partitions: found.partitions, missing: found.missing }, candidate))
+}
+
+fn admissible(
+    plan: &Plan,
+    request: &Request,
+    database: &Database,
+    plugin: &Plugin,
+    ctx: &Context,
+) -> Result<admission::Admitted, Fault> {
+    let controller = format!("{}.{}", ctx.options.namespace, ctx.options.name);
+    admission::admit(plan, request, database, plugin.revision.descriptor(), &plugin.grants, &controller).map_err(|why| {
+        let title = crate::catalog::title(&plugin.revision);
+        ctx.metrics.planned(&plugin.revision.descriptor().name, PlanResult::NotAdmitted, Duration::ZERO);
+        Fault::Plugin { message: format!("the plan of {title} is not admitted: {why}") }
+    })
+}
+
+/// One pass over one database, and when to look again.
+async fn reconcile(object: Arc<DynamicObject>, ctx: Arc<Context>) -> Result<Action, Infallible> {
+    let Some(_pass) = ctx.begin_pass() else { return Ok(Action::await_change()) }; // who begins to lead is woken for all
+    let Some(mut database) = report::parsed(&object, &ctx).await else { return Ok(Action::await_change()) };
+    if database.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change()); // Kubernetes removes what it owns; writing would fight that
+    }
+    let memory = ctx.memories.of(&database.uid().unwrap_or_default());
+    let mut memory = memory.lock().await;
+    memory.refresh(&mut database);
+    let not_taken = observe::keep_what_runs(&mut database);
+    let start = Start {
+        generation: database.metadata.generation.unwrap_or_default(),
+        partitions: database.spec.partitions,
+        selector: names::selector(&database.namespace().unwrap_or_default(), &database.name_any()),
+        not_taken,
+    };
+    let started = Instant::now();
+    let pass = Pass::from(converge(&database, start, &ctx, &mut memory).await);
+    if matches!(pass.stopped, Some(Fault::Unseen { .. })) {
+        return Ok(Action::requeue(limits::RETRY_AFTER_MAX)); // what is not seen yet wakes us when it comes
+    }
+    if pass.states().is_none() {
+        causes::leave(&database, &ctx); // nobody says that anything is missing
+    }
+    ctx.metrics.reconciled(result(pass.faults().next()), started.elapsed());
+    memory.learn(&pass, Instant::now());
+    memory.refresh(&mut database);
+    let again = report::report(&database, &ctx, &mut memory, &pass).await;
+    let now = Instant::now();
+    Ok(next(again.into_iter().chain(memory.again(now)).min(), memory.retry(&pass, now)))
+}
+
+fn result(fault: Option<&Fault>) -> Reconciled {
+    match fault {
+        None => Reconciled::Settled,
+        Some(Fault::User { .. } | Fault::Refused { .. }) => Reconciled::User,
+        Some(Fault::Waiting { .. } | Fault::Unseen { .. }) => Reconciled::Waiting,
+        Some(Fault::Plugin { .. } | Fault::Unsettled { .. }) => Reconciled::Plugin,
+        Some(Fault::Held { .. }) => Reconciled::Held,
+        Some(Fault::Cluster { .. } | Fault::Contested { .. }) => Reconciled::Cluster,
+    }
+}
+
+fn next(report: Option<Duration>, retry: Option<Duration>) -> Action {
+    match report.into_iter().chain(retry).min() {
+        Some(pause) => Action::requeue(pause.clamp(Duration::from_millis(10), limits::PLUGIN_RETRY_AFTER_MAX)),
+        None => Action::await_change(),
+    }
+}

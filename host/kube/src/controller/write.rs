@@ -1,0 +1,156 @@
+//! Records what was decided in the Database's status, then applies it. Knows no plugin's inside.
+
+use std::time::Instant;
+
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+
+use super::hold::Candidate;
+use super::{Context, Memory, causes, report};
+use crate::apply::{self, Target};
+use atomix_decide::intent::{self, ChangesByItself, Intent};
+use atomix_decide::objects::{self, Owner, Standing, admission_policy};
+use atomix_decide::observe::Class;
+use atomix_decide::pass::{Admitted, Applied, Pass, Recorded, Stopped};
+use atomix_model::condition::Reason;
+use atomix_model::crd::Database;
+use atomix_model::fault::Fault;
+use atomix_model::object::Kind;
+
+/// The writing of one admitted plan.
+pub(super) struct Write<'a> {
+    database: &'a Database,
+    class: &'a Class,
+    chosen: &'a Candidate,
+    ctx: &'a Context,
+    planned_by: String,
+}
+
+/// A plan about which nothing speaks against writing it.
+struct Cleared {
+    standing: Standing,
+    changes_by_itself: ChangesByItself,
+}
+
+impl<'a> Write<'a> {
+    /// Writes nothing yet.
+    pub(super) fn of(database: &'a Database, class: &'a Class, chosen: &'a Candidate, ctx: &'a Context) -> Write<'a> {
+        let (descriptor, class_in_use) = (chosen.plugin.revision.descriptor(), &class.in_use);
+        let planned_by = format!(
+            "plugin {} {} of {} {}/{}",
+            descriptor.name, descriptor.version, class_in_use.kind, class_in_use.namespace, class_in_use.name
+        );
+        Write { database, class, chosen, ctx, planned_by }
+    }
+
+    /// Records the class in use, how partitions share clusters, all kinds that are about to be written, and the plan: a crash at any
+    /// later write loses none of it.
+    pub(super) async fn record(&self, admitted: Admitted, memory: &mut Memory) -> Result<(Recorded, Standing), Stopped> {
+        let Cleared { standing, changes_by_itself } = match self.clear(memory).await {
+            Ok(cleared) => cleared,
+            Err(fault) => return Err(Stopped::after(admitted, fault)),
+        };
+        let intent = self.intent();
+        let (plan, kinds) = (intent.plan(), intent.kinds().into_iter().collect());
+        let pass = Pass { stage: Box::new(Recorded { admitted, plan, kinds }.into()), stopped: None };
+        let written = report::record(self.database, self.ctx, memory, &pass).await;
+        let recorded = (*pass.stage).into_recorded().expect("it is what it was made of");
+        let is_written = match written {
+            Ok(is_written) => is_written,
+            Err(fault) => return Err(Stopped::after(recorded.admitted, fault)),
+        };
+        if let Some(changed) = changes_by_itself {
+            memory.changes.written(&crate::catalog::title(&self.chosen.plugin.revision), changed, Instant::now());
+        }
+        let acts = || standing.acts(&self.chosen.admitted, &intent.owner(), &memory.applied, Instant::now());
+        if !is_written
+            && acts()
+            && let Err(fault) = self.confirm(memory).await
+        {
+            return Err(Stopped::after(recorded.admitted, fault));
+        }
+        Ok((recorded, standing))
+    }
+
+    /// Writes the objects that differ, then removes what the plan no longer holds.
+    pub(super) async fn apply(&self, recorded: Recorded, standing: &Standing, memory: &mut Memory) -> Applied {
+        let (admitted, ctx) = (&self.chosen.admitted, self.ctx);
+        let applied = apply::apply(&self.target(), &mut memory.applied, admitted, standing).await;
+        let owner = Owner::of(self.database);
+        let found = intent::found(&ctx.caches, &owner, admitted);
+        let mut kinds = recorded.kinds.clone();
+        kinds.retain(|kind| !objects::is_rid_of(&ctx.caches, &owner, kind, admitted));
+        Applied {
+            recorded,
+            partitions: found.partitions,
+            missing: found.missing,
+            kinds,
+            rollout: causes::rollout(self.database, &self.chosen.plugin, ctx),
+            faults: memory.changes.told(Instant::now()).into_iter().chain(applied.faults).collect(),
+            look_again: applied.again,
+        }
+    }
+
+    /// Finds out whether anything speaks against writing the plan.
+    async fn clear(&self, memory: &mut Memory) -> Result<Cleared, Fault> {
+        let intent = self.intent();
+        let standing = intent.standing(&self.ctx.caches)?;
+        if intent.is_behind() {
+            self.confirm(memory).await?;
+        }
+        let changes_by_itself = intent.clear(&standing, &mut memory.changes, Instant::now())?;
+        apply::dry_run(&self.target(), &mut memory.applied, &self.chosen.admitted, &standing).await?;
+        Ok(Cleared { standing, changes_by_itself })
+    }
+
+    fn intent(&self) -> Intent<'_> {
+        let (admitted, digest) = (&self.chosen.admitted, self.chosen.plugin.revision.digest());
+        Intent { database: self.database, class: &self.class.live, admitted, digest }
+    }
+
+    fn target(&self) -> Target<'_> {
+        let ctx = self.ctx;
+        Target {
+            client: &ctx.client,
+            caches: &ctx.caches,
+            owner: Owner::of(self.database),
+            planned_by: &self.planned_by,
+            grants: &self.chosen.plugin.grants,
+            metrics: &ctx.metrics,
+            guarded: admission_policy::in_force(&ctx.caches),
+        }
+    }
+
+    /// Asks the API server itself whether the database and its class are as the caches have them. They may be older than what the leader
+    /// before this one acted on, and then its deeds would be undone.
+    async fn confirm(&self, memory: &Memory) -> Result<(), Fault> {
+        let Write { database, class, ctx, chosen: Candidate { plugin, .. }, .. } = self;
+        let there = |what: String, found: kube::Result<Option<kube::core::PartialObjectMeta<DynamicObject>>>| match found {
+            Ok(found) => Ok(found.filter(|found| found.metadata.deletion_timestamp.is_none())),
+            Err(error) => {
+                Err(Fault::Cluster { reason: Reason::ApiUnavailable, message: format!("could not look up {what}: {error}") })
+            }
+        };
+        let unseen = |what: &str| Fault::Unseen { message: format!("{what} is another by now than the one that is seen") };
+        let name = database.name_any();
+        let databases =
+            atomix_controller_io::cache::api(&ctx.client, &Kind::of::<Database>(), database.namespace().as_deref());
+        let found = there(format!("Database {name}"), databases.get_metadata_opt(&name).await)?;
+        let same = found.is_some_and(|found| {
+            let newest = Some(memory.newest(database)); // its status may record more than its generation tells
+            found.metadata.uid == database.metadata.uid && found.metadata.resource_version == newest
+        });
+        if !same {
+            return Err(unseen("the Database"));
+        }
+        let Some(kind) = plugin.class_kind(&class.in_use.kind) else { return Err(unseen("the plugin")) };
+        let classes = atomix_controller_io::cache::api(&ctx.client, &Kind::from(kind), Some(&class.live.namespace));
+        let title = format!("{} {}", class.in_use.kind, class.in_use.name);
+        let found = there(title.clone(), classes.get_metadata_opt(&class.live.name).await)?;
+        let same = found.is_some_and(|found| {
+            found.metadata.uid.as_ref() == Some(&class.live.uid)
+                && found.metadata.generation.unwrap_or(0) == class.live.generation()
+        });
+        if same { Ok(()) } else { Err(unseen(&title)) }
+    }
+}

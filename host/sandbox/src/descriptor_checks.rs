@@ -1,0 +1,299 @@
+//! Checks the descriptor that a plugin returns: names, counts, kinds, schemas. An error is one sentence for the plugin's author.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::answer_checks::{Checked, at_most, dns_label, kind_name, word};
+use atomix_model::contract::{ClassKind, Descriptor, ObjectKind, short};
+use atomix_model::{denied_kinds, limits};
+
+/// Checks what `describe` said.
+pub fn check_descriptor(said: &Descriptor) -> Checked {
+    dns_label("the plugin's name", &said.name, limits::PLUGIN_NAME_CHARS_MAX)?;
+    let good = |c: char| c.is_ascii_alphanumeric() || "-._+".contains(c);
+    if said.version.is_empty() || said.version.len() > limits::PLUGIN_VERSION_CHARS_MAX || !said.version.chars().all(good) {
+        return Err(format!(
+            "the plugin's version is {:?}; at most 63 letters, digits and -._+ are expected",
+            short(&said.version)
+        ));
+    }
+    if said.class_kinds.is_empty() {
+        return Err("it serves no class kind".to_owned());
+    }
+    at_most("class kinds", said.class_kinds.len(), limits::CLASS_KINDS_MAX)?;
+    let mut taken = BTreeSet::new();
+    for class in &said.class_kinds {
+        check_class_kind(class)?;
+        for name in
+            [&class.kind.to_lowercase(), &class.plural].into_iter().chain(&class.short_names).collect::<BTreeSet<_>>()
+        {
+            if !taken.insert(name.clone()) {
+                return Err(format!("two class kinds are called {name}"));
+            }
+        }
+    }
+    at_most("kinds emitted and watched", said.emits.len() + said.watches.len(), limits::OBJECT_KINDS_MAX)?;
+    let mut seen = BTreeSet::new();
+    for kind in said.emits.iter().chain(&said.watches) {
+        check_object_kind(kind)?;
+        if !seen.insert((&kind.group, &kind.kind)) {
+            return Err(format!("the kind {} is named twice", kind.kind));
+        }
+    }
+    if let Some(kind) = said.emits.iter().find(|kind| denied_kinds::is_never_written(&kind.group, &kind.plural)) {
+        return Err(format!("it emits {}, which no plugin may write", kind.plural));
+    }
+    if let Some(kind) = said.watches.iter().find(|kind| denied_kinds::is_never_read(&kind.group, &kind.plural)) {
+        return Err(format!("it watches {}, which no plugin may read", kind.plural));
+    }
+    Ok(())
+}
+
+fn check_class_kind(said: &ClassKind) -> Checked {
+    kind_name("a class kind", &said.kind)?;
+    dns_label(&format!("the plural of {}", said.kind), &said.plural, 63)?;
+    if denied_kinds::is_own(&said.kind, &said.plural) {
+        return Err(format!("the class kind {} ({}) would take the place of the controller's own", said.kind, said.plural));
+    }
+    if said.versions.is_empty() {
+        return Err(format!("{} has no version", said.kind));
+    }
+    for (what, count) in
+        [("versions", said.versions.len()), ("short names", said.short_names.len()), ("columns", said.columns.len())]
+    {
+        at_most(&format!("{what} of {}", said.kind), count, limits::CLASS_KIND_LIST_MAX)?;
+    }
+    said.versions.iter().try_for_each(|version| dns_label(&format!("a version of {}", said.kind), version, 63))?;
+    said.short_names.iter().try_for_each(|name| dns_label(&format!("a short name of {}", said.kind), name, 63))?;
+    if said.spec_schema.get("type").and_then(Value::as_str) != Some("object") {
+        return Err(format!("the schema of {} is not of type object", said.kind));
+    }
+    check_schema("spec", &said.spec_schema).map_err(|why| format!("the schema of {}: {why}", said.kind))?;
+    for column in &said.columns {
+        let types = ["string", "integer", "number", "boolean", "date"];
+        if !types.contains(&column.data_type.as_str()) || !column.json_path.starts_with('.') || column.name.is_empty() {
+            return Err(format!(
+                "the column {:?} of {} has type {:?} and path {:?}; a type of {} and a path that starts with a dot are expected",
+                short(&column.name),
+                said.kind,
+                short(&column.data_type),
+                short(&column.json_path),
+                types.join(", ")
+            ));
+        }
+        word(&format!("a column of {}", said.kind), &column.name)?;
+        word(&format!("the path of a column of {}", said.kind), &column.json_path)?;
+    }
+    Ok(())
+}
+
+/// Fields of JSON Schema that no definition may have, see the documentation of structural schemas.
+const NOT_STRUCTURAL: [&str; 12] = [
+    "$ref",
+    "$schema",
+    "definitions",
+    "dependencies",
+    "deprecated",
+    "discriminator",
+    "id",
+    "patternProperties",
+    "readOnly",
+    "uniqueItems",
+    "writeOnly",
+    "xml",
+];
+const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
+
+/// Whether a definition takes the schema of the field at `path`: a definition that is refused keeps all of a plugin's manifest out.
+fn check_schema(path: &str, schema: &Value) -> Checked {
+    let Some(fields) = schema.as_object() else { return Err(format!("{path} is no object")) };
+    if let Some(field) = NOT_STRUCTURAL.iter().find(|field| fields.contains_key(**field)) {
+        return Err(format!("{path} has {field}, which no definition may have"));
+    }
+    let is_true = |field: &str| fields.get(field) == Some(&Value::Bool(true));
+    let free = is_true("x-kubernetes-int-or-string") || is_true("x-kubernetes-preserve-unknown-fields");
+    match fields.get("type") {
+        Some(Value::String(name)) if TYPES.contains(&name.as_str()) => {}
+        None if free => {}
+        found => {
+            let found = found.map_or_else(|| "missing".to_owned(), |found| short(&found.to_string()));
+            return Err(format!("the type of {path} is {found}; {} are accepted", TYPES.join(", ")));
+        }
+    }
+    for (name, inner) in fields.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        check_schema(&format!("{path}.{}", short(name)), inner)?;
+    }
+    match (fields.get("type").and_then(Value::as_str), fields.get("items")) {
+        (Some("array"), None) => return Err(format!("{path} is an array without items")),
+        (_, Some(items)) => check_schema(&format!("{path}[]"), items)?,
+        _ => {}
+    }
+    match fields.get("additionalProperties") {
+        None | Some(Value::Bool(true)) => Ok(()),
+        Some(_) if fields.contains_key("properties") => {
+            Err(format!("{path} has both properties and additionalProperties; one of them is accepted"))
+        }
+        Some(inner @ Value::Object(_)) => check_schema(&format!("{path}.*"), inner),
+        Some(_) => Err(format!("additionalProperties of {path} is no schema")),
+    }
+}
+
+fn check_object_kind(said: &ObjectKind) -> Checked {
+    kind_name("a kind", &said.kind)?;
+    dns_label(&format!("the plural of {}", said.kind), &said.plural, 63)?;
+    dns_label(&format!("the version of {}", said.kind), &said.version, 63)?;
+    if !said.group.is_empty() {
+        said.group.split('.').try_for_each(|part| dns_label(&format!("the group of {}", said.kind), part, 63))?;
+        word(&format!("the group of {}", said.kind), &said.group)?;
+    }
+    at_most(&format!("fields read of {}", said.kind), said.reads.len(), limits::POINTERS_MAX)?;
+    for pointer in &said.reads {
+        if !pointer.starts_with('/') || pointer.len() > limits::DESCRIPTOR_TEXT_CHARS_MAX {
+            return Err(format!(
+                "{:?} is read of {}; a JSON pointer of at most 253 characters is expected",
+                short(pointer),
+                said.kind
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Checks what `protocols` said: full names of messages, as protobuf has them.
+pub fn check_protocols(said: &[String]) -> Checked {
+    at_most("protocols", said.len(), limits::PROTOCOLS_MAX)?;
+    let part = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
+    for (at, name) in said.iter().enumerate() {
+        if name.len() > limits::DESCRIPTOR_TEXT_CHARS_MAX || !name.split('.').all(part) {
+            return Err(format!(
+                "a protocol is {:?}; the full name of a protobuf message of at most {} characters is expected",
+                short(name),
+                limits::DESCRIPTOR_TEXT_CHARS_MAX
+            ));
+        }
+        if said[..at].contains(name) {
+            return Err(format!("the protocol {name} is named twice"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use atomix_model::contract::Column;
+    use serde_json::json;
+
+    fn text(text: &str) -> String {
+        text.to_owned()
+    }
+
+    /// A description that is good.
+    pub(crate) fn descriptor() -> Descriptor {
+        Descriptor {
+            name: text("web"),
+            version: text("0.1.0"),
+            class_kinds: vec![ClassKind {
+                kind: text("WebStorageClass"),
+                plural: text("webstorageclasses"),
+                short_names: Vec::new(),
+                versions: vec![text("v1beta1")],
+                spec_schema: json!({"type": "object"}),
+                columns: vec![Column { name: text("Image"), data_type: text("string"), json_path: text(".spec.image") }],
+            }],
+            emits: vec![kind("Widget")],
+            watches: vec![kind("Gadget")],
+        }
+    }
+
+    fn kind(kind: &str) -> ObjectKind {
+        ObjectKind {
+            group: text("apps"),
+            version: text("v1"),
+            kind: text(kind),
+            plural: kind.to_lowercase(),
+            reads: vec![text("/status")],
+        }
+    }
+
+    #[test]
+    fn protocols_are_full_names_each_once() {
+        let named = |name: &str| check_protocols(&[text("a.b_2.Message"), text(name)]);
+        assert_eq!(named("Message"), Ok(()));
+        for wrong in ["", ".a", "a..b", "a.2b", "a b", "type.googleapis.com/a.B", &"x".repeat(254)] {
+            assert!(named(wrong).expect_err("it is refused").contains("the full name of a protobuf message"), "{wrong}");
+        }
+        assert_eq!(named("a.b_2.Message"), Err(text("the protocol a.b_2.Message is named twice")));
+        let many: Vec<_> = (0..17).map(|i| format!("m{i}")).collect();
+        assert_eq!(check_protocols(&many), Err(text("protocols: 17; at most 16 are accepted")));
+    }
+
+    #[test]
+    fn a_descriptor_names_itself_and_what_it_deals_with() {
+        let good = descriptor();
+        assert_eq!(check_descriptor(&good), Ok(()));
+        let broken = |spoil: &dyn Fn(&mut Descriptor), says: &str| {
+            let mut bad = good.clone();
+            spoil(&mut bad);
+            let said = check_descriptor(&bad).expect_err("it is refused");
+            assert!(said.contains(says), "{said}");
+        };
+        broken(&|it| it.name = text("Web"), "the plugin's name is \"Web\"");
+        broken(&|it| it.name = "x".repeat(41), "at most 40");
+        broken(&|it| it.version = text("one two"), "the plugin's version");
+        broken(&|it| it.class_kinds.clear(), "no class kind");
+        broken(&|it| it.class_kinds[0].versions.clear(), "WebStorageClass has no version");
+        broken(&|it| it.class_kinds[0].spec_schema = json!({}), "not of type object");
+        broken(&|it| it.class_kinds[0].columns[0].data_type = text("text"), "the column \"Image\"");
+        broken(&|it| it.watches[0] = kind("Widget"), "the kind Widget is named twice");
+        broken(&|it| it.emits[0].reads = vec![text("status")], "a JSON pointer");
+        broken(&|it| it.emits[0].plural = text("a/b"), "the plural of Widget");
+        for (plural, group) in [("secrets", ""), ("pods", ""), ("clusterroles", "rbac.authorization.k8s.io"), ("nodes", "")]
+        {
+            let spoil = |it: &mut Descriptor| (it.emits[0].plural, it.emits[0].group) = (text(plural), text(group));
+            broken(&spoil, &format!("it emits {plural}, which no plugin may write"));
+        }
+        for (plural, group) in [("secrets", ""), ("nodes", ""), ("customresourcedefinitions", "apiextensions.k8s.io")] {
+            let spoil = |it: &mut Descriptor| (it.watches[0].plural, it.watches[0].group) = (text(plural), text(group));
+            broken(&spoil, &format!("it watches {plural}, which no plugin may read"));
+        }
+        broken(&|it| it.class_kinds[0].plural = text("databases"), "would take the place of the controller's own");
+        broken(&|it| it.class_kinds[0].kind = text("StoragePlugin"), "would take the place of the controller's own");
+        broken(&|it| it.class_kinds.push(it.class_kinds[0].clone()), "two class kinds are called webstorageclass");
+    }
+
+    #[test]
+    fn a_schema_that_no_definition_takes_is_named_by_its_field() {
+        let said = |of_image: Value| {
+            let mut it = descriptor();
+            it.class_kinds[0].spec_schema = json!({"type": "object", "properties": {"image": of_image}});
+            check_descriptor(&it)
+        };
+        for good in [
+            json!({"type": "string"}),
+            json!({"x-kubernetes-int-or-string": true}),
+            json!({"type": "array", "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}),
+            json!({"type": "object", "additionalProperties": {"type": "integer"}}),
+        ] {
+            assert_eq!(said(good.clone()), Ok(()), "{good}");
+        }
+        for (bad, says) in [
+            (json!({"$ref": "#/definitions/x"}), "spec.image has $ref"),
+            (json!({"type": "text"}), "the type of spec.image is \"text\""),
+            (json!({"type": ["string", "null"]}), "the type of spec.image is [\"string\",\"null\"]"),
+            (json!({}), "the type of spec.image is missing"),
+            (json!({"type": "array"}), "spec.image is an array without items"),
+            (json!({"type": "array", "items": {"type": "any"}}), "the type of spec.image[] is"),
+            (json!({"type": "object", "additionalProperties": false}), "additionalProperties of spec.image"),
+            (json!({"type": "object", "additionalProperties": {"type": "x"}}), "the type of spec.image.* is"),
+            (json!(true), "spec.image is no object"),
+        ] {
+            let error = said(bad.clone()).expect_err("it is refused");
+            assert!(error.contains(says), "{bad}: {error}");
+        }
+    }
+}

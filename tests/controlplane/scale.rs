@@ -1,0 +1,175 @@
+//! Partitions come and go; those that exist stay where they are, and data stays when they go.
+
+use harness::conditions::{condition, has};
+use harness::controller::USER;
+use harness::fixture::shared_fixture;
+use harness::manifests::Manifests;
+use serde_json::{Value, json};
+
+fn with_volumes() -> Manifests {
+    let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    let template = json!({"metadata": {"name": "data"}, "spec": claim});
+    Manifests::raft(json!({"replicas": 1, "partitionsPerCluster": 2, "volumeClaimTemplate": template}))
+}
+
+fn uids(objects: &[Value]) -> Vec<(String, String)> {
+    let text = |object: &Value, field: &str| object["metadata"][field].as_str().unwrap().to_owned();
+    objects.iter().map(|object| (text(object, "name"), text(object, "uid"))).collect()
+}
+
+#[tokio::test]
+async fn growing_adds_clusters_and_touches_none_that_exist_and_shrinking_keeps_volumes() {
+    let ns = shared_fixture().await.namespace("scale").await;
+    ns.create_ready(&with_volumes().database("db", 2)).await;
+    let before = (uids(&ns.get("pods").await), ns.one("statefulset/db-1").await["metadata"]["generation"].clone());
+
+    ns.kubectl(["scale", "database/db", "--replicas=4"]).await;
+    ns.until("database/db", "four partitions are ready", |found| {
+        found
+            .iter()
+            .any(|db| db["status"]["ready"] == "4/4" && db["status"]["clusters"] == 2 && db["status"]["phase"] == "Ready")
+    })
+    .await;
+    let pods = uids(&ns.get("pods").await);
+    assert!(before.0.iter().all(|pod| pods.contains(pod)), "no pod was restarted: {before:?}, {pods:?}");
+    assert_eq!(ns.one("statefulset/db-1").await["metadata"]["generation"], before.1, "the first cluster was not touched");
+    assert_eq!(pods.len(), 2);
+    let claims = uids(&ns.get("persistentvolumeclaims").await);
+    assert_eq!(claims.len(), 2);
+
+    ns.kubectl(["scale", "database/db", "--replicas=2"]).await;
+    ns.wait_gone("statefulset/db-2").await;
+    ns.wait_gone("partition/db-3").await;
+    ns.wait_gone("service/db-4").await;
+    ns.until("database/db", "two partitions are left", |found| found.iter().any(|db| db["status"]["ready"] == "2/2")).await;
+    assert_eq!(uids(&ns.get("persistentvolumeclaims").await), claims, "volumes stay");
+    assert_eq!(uids(&ns.get("pods").await), before.0, "the first partitions live on in their cluster");
+    let owners: Vec<_> =
+        ns.get("persistentvolumeclaims").await.iter().map(|claim| claim["metadata"]["ownerReferences"].clone()).collect();
+    assert!(owners.iter().all(Value::is_null), "{owners:?}");
+}
+
+#[tokio::test]
+async fn a_scale_takes_no_more_requests_than_objects_ask_for() {
+    let fixture = shared_fixture().await;
+    let mark = fixture.mark().await;
+    let ns = fixture.namespace("scale-requests").await;
+    ns.create_ready(&with_volumes().database("db", json!({"partitions": 10, "partitionsPerCluster": 1}))).await;
+    let created = ["partitions", "statefulsets", "services", "poddisruptionbudgets"];
+    let mut objects = ns.get("configmaps").await.len() - 1;
+    for kind in created {
+        objects += ns.get(kind).await.len();
+    }
+    assert!(objects >= 50, "{objects} objects");
+    let requests = fixture.requests_since(mark).await;
+    let ours = requests.iter().filter(|r| r.user == USER && r.namespace == "scale-requests" && r.verb != "watch").count();
+    let limit = objects * 14 / 10 + 6;
+    assert!(ours <= limit, "{ours} requests for {objects} objects; at most {limit}");
+    println!("{ours} requests until Ready for {objects} objects");
+}
+
+#[tokio::test]
+async fn a_change_of_replicas_is_not_taken_and_everything_else_goes_on() {
+    let ns = shared_fixture().await.namespace("replicas").await;
+    ns.create_ready(&with_volumes().database("db", 2)).await;
+    ns.kubectl([
+        "patch",
+        "raftstorageclass/raft",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"replicas":3,"image":"atomix/raft-storage-node:v0.5.4"}}"#,
+    ])
+    .await;
+    ns.until("statefulset/db-1", "the image is taken", |found| {
+        found
+            .iter()
+            .any(|set| set["spec"]["template"]["spec"]["containers"][0]["image"] == "atomix/raft-storage-node:v0.5.4")
+    })
+    .await;
+    let database = ns
+        .until("database/db", "the condition names what was not taken", |found| {
+            found.iter().any(|db| has(db, "Accepted", "False", "ChangeNotTaken"))
+        })
+        .await;
+    let message = condition(&database[0], "Accepted")["message"].clone();
+    assert!(message.as_str().unwrap().contains("replicas"), "{message}");
+    assert_eq!(ns.one("statefulset/db-1").await["spec"]["replicas"], 1);
+    ns.kubectl(["delete", "service/db-1"]).await;
+    ns.wait_created("service/db-1").await;
+    ns.kubectl([
+        "patch",
+        "raftstorageclass/raft",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"volumeClaimTemplate":{"spec":{"resources":{"requests":{"storage":"2Gi"}}}}}}"#,
+    ])
+    .await;
+    ns.until("database/db", "the volume's size was not taken either", |found| {
+        found
+            .iter()
+            .any(|db| condition(db, "Accepted")["message"].as_str().unwrap_or_default().contains("volumeClaimTemplate"))
+    })
+    .await;
+    assert_eq!(
+        ns.one("statefulset/db-1").await["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"],
+        json!({"storage": "1Gi"})
+    );
+    ns.wait("database/db", "Ready").await;
+}
+
+fn autoscaler(version: &str, name: &str) -> String {
+    json!({
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": name},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": format!("cloud.atomix.io/{version}"), "kind": "Database", "name": name},
+            "minReplicas": 3,
+            "maxReplicas": 4,
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 80}}}],
+        },
+    })
+    .to_string()
+}
+
+#[tokio::test]
+async fn autoscalers_find_a_databases_pods_and_no_others_in_both_versions() {
+    let ns = shared_fixture().await.namespace("autoscale").await;
+    ns.create(with_volumes().database("db", 2)).await;
+    // Another that shares the class; and one whose name is so long that its label is cut.
+    let long = format!("d{}", "b".repeat(46));
+    for name in ["other", &long] {
+        ns.create(Manifests::on("RaftStorageClass", "raft").database(name, 2)).await;
+    }
+    for (version, name) in [("v1beta3", "db"), ("v1beta2", "other"), ("v1beta3", &long)] {
+        ns.wait(&format!("database/{name}"), "Ready").await;
+        let path = format!("/apis/cloud.atomix.io/{version}/namespaces/autoscale/databases/{name}/scale");
+        let scale: Value = serde_json::from_str(&ns.kubectl(["get", "--raw", &path]).await).unwrap();
+        let selector = scale["status"]["selector"].as_str().unwrap_or_default().to_owned();
+        assert!(!selector.is_empty(), "{scale}");
+        let selected = ns.kubectl(["get", "pods", "-o", "name", "--selector", &selector]).await;
+        let of_its_sets = |pod: &&str| pod.starts_with(&format!("pod/{name}-"));
+        assert_eq!(selected.lines().filter(of_its_sets).count(), selected.lines().count(), "{selected}");
+        let all = ns.kubectl(["get", "pods", "-o", "name"]).await;
+        assert_eq!(selected.lines().count(), all.lines().filter(of_its_sets).count(), "{selected} of {all}");
+    }
+
+    // Real autoscalers: they raise what is below their minimum, and then look for metrics of these pods, which there are none of here.
+    // Whatever version they are pointed at, they scale the one that the API prefers.
+    let scaled = [("v1beta3", "db"), ("v1beta2", "other")];
+    for (version, name) in scaled {
+        ns.create(&autoscaler(version, name)).await;
+    }
+    for (_, name) in scaled {
+        ns.until(&format!("database/{name}"), "it is as large as it must at least be", |found| {
+            found.iter().any(|it| it["spec"]["partitions"] == 3)
+        })
+        .await;
+    }
+    for (_, name) in scaled {
+        ns.until(&format!("horizontalpodautoscaler/{name}"), "it asks for the metrics of its pods", |found| {
+            found.iter().any(|it| has(it, "ScalingActive", "False", "FailedGetResourceMetric"))
+        })
+        .await;
+    }
+}

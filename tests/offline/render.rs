@@ -1,0 +1,62 @@
+//! What `render` refuses without a cluster, as the API server would: each with its path.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use harness::{dist, paths};
+
+use super::components;
+
+/// What `render` says of a class and a Database.
+fn rendered(class: &str, database: &str) -> (bool, String) {
+    let database = format!("v1beta3\nkind: Database\nmetadata: {{name: db}}\nspec: {database}");
+    rendered_texts(class, &database)
+}
+
+fn rendered_texts(class: &str, database: &str) -> (bool, String) {
+    components::bytes("raft"); // built
+    let mut render = Command::new(paths::controller_program().unwrap());
+    render.args(["render", "-f", "-", "--plugin"]).arg(dist::wasm("raft"));
+    let mut render = render.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let text = format!("apiVersion: storage.cloud.atomix.io/{class}\n---\napiVersion: cloud.atomix.io/{database}\n");
+    render.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = render.wait_with_output().unwrap();
+    (output.status.success(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn class(spec: &str) -> String {
+    format!("v1beta1\nkind: RaftStorageClass\nmetadata: {{name: raft}}\nspec: {spec}")
+}
+
+const DATABASE: &str = "{storageClass: {kind: RaftStorageClass, name: raft}}";
+
+#[test]
+fn what_does_not_fit_a_schema_is_refused_offline_with_its_path() {
+    assert_eq!(rendered(&class("{replicas: 3}"), DATABASE), (true, String::new()));
+    let other_version = class("{}").replace("v1beta1", "v9");
+    for (class, database, says) in [
+        (class("{replicas: 99}"), DATABASE, "spec.replicas is 99; at most 9 is accepted"),
+        (class("{replica: 3}"), DATABASE, "spec.replica is unknown; "),
+        (class("{replicas: '3'}"), DATABASE, "spec.replicas is \"3\"; integer is expected"),
+        (class("{nodeSelector: {disk: 1}}"), DATABASE, "spec.nodeSelector.disk is 1; string is expected"),
+        (other_version, DATABASE, "apiVersion storage.cloud.atomix.io/v9 is not served"),
+        (class("{}"), "{partition: 3, storageClass: {kind: RaftStorageClass, name: raft}}", "spec.partition is unknown"),
+        (
+            class("{}"),
+            "{partitions: 0, storageClass: {kind: RaftStorageClass, name: raft}}",
+            "spec.partitions is 0; at least 1",
+        ),
+        (class("{}"), "{storageClass: {kind: RaftStorageClass}}", "spec.storageClass.name is missing"),
+    ] {
+        let (done, said) = rendered(&class, database);
+        assert!(!done && said.contains(says), "{class}\n{database}\n{said}");
+    }
+    for name in [&"a".repeat(48), "Db", "1db", "db-", "d.b"] {
+        let database = format!("v1beta3\nkind: Database\nmetadata: {{name: {name}}}\nspec: {DATABASE}");
+        let (done, said) = rendered_texts(&class("{}"), &database);
+        assert!(!done && said.contains("metadata.name must be at most 47 characters"), "{name}: {said}");
+    }
+    let of_old = "v1beta2\nkind: Database\nmetadata: {name: db}\nspec: {clusters: 600, template: {spec: {partitions: 2, storage: {group: storage.cloud.atomix.io, version: v1beta1, kind: RaftStorageClass, name: raft}}}}";
+    let (done, said) = rendered_texts(&class("{}"), of_old);
+    assert!(!done && said.contains("clusters times template.spec.partitions may be at most 1024"), "{said}");
+}

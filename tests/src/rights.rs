@@ -1,0 +1,179 @@
+//! Which rights `deploy/` gives the controller's account, and which of them it used while tests ran, as the audit logs say that their
+//! control planes leave behind. Starts nothing.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::audit::{self, Request};
+use crate::controller::USER;
+use crate::{deploy, paths};
+
+/// Rights that no request shows, and why. A name of a test that fails without each stands in `tests/rights.yaml`, as for all others.
+const UNSEEN: [(&str, &str, &str, &str); 1] = [(
+    "cloud.atomix.io",
+    "databases/finalizers",
+    "update",
+    "asked for beside a write, by the plugin OwnerReferencesPermissionEnforcement",
+)];
+
+/// A verb on a resource, of one name or of all.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)] // its fields explain themselves
+pub struct Right {
+    pub group: String,
+    pub resource: String,
+    pub verb: String,
+    /// Empty for all.
+    pub name: String,
+    /// Whether it is for the controller's own namespace only.
+    pub own_namespace: bool,
+}
+
+impl fmt::Display for Right {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Right { group, resource, verb, name, own_namespace } = self;
+        write!(f, "{verb} {resource}")?;
+        if !group.is_empty() {
+            write!(f, ".{group}")?;
+        }
+        if !name.is_empty() {
+            write!(f, " {name}")?;
+        }
+        if *own_namespace { write!(f, " in its own namespace") } else { Ok(()) }
+    }
+}
+
+impl Right {
+    /// Whether a request was let through by this right.
+    fn lets(&self, request: &Request) -> bool {
+        // A server-side apply of what is not there needs both verbs.
+        let creates = request.verb == "patch" && request.code == 201 && self.verb == "create";
+        self.group == request.group
+            && self.resource == request.resource
+            && (self.verb == request.verb || creates)
+            && (self.name.is_empty() || self.name == request.name)
+            && (!self.own_namespace || request.namespace == "kube-system")
+    }
+}
+
+/// What the roles in `deploy/` allow, but for those of plugins.
+pub fn allowed() -> Result<BTreeSet<Right>> {
+    let mut rights = BTreeSet::new();
+    let texts = |rule: &Value, field: &str| -> Vec<String> {
+        let list = rule[field].as_array().into_iter().flatten();
+        list.filter_map(|text| text.as_str().map(str::to_owned)).collect()
+    };
+    for role in deploy::read()?.iter().filter(|object| object["kind"] == "ClusterRole" || object["kind"] == "Role") {
+        for rule in role["rules"].as_array().into_iter().flatten() {
+            let mut names = texts(rule, "resourceNames");
+            if names.is_empty() {
+                names.push(String::new());
+            }
+            for group in texts(rule, "apiGroups") {
+                for resource in texts(rule, "resources") {
+                    for verb in texts(rule, "verbs") {
+                        rights.extend(names.iter().map(|name| Right {
+                            group: group.clone(),
+                            resource: resource.clone(),
+                            verb: verb.clone(),
+                            name: name.clone(),
+                            own_namespace: role["kind"] == "Role",
+                        }));
+                    }
+                }
+            }
+        }
+    }
+    Ok(rights)
+}
+
+/// Requests of the controller that were let through, on all control planes of tests since it was built.
+fn requests() -> Result<Vec<Request>> {
+    let built = fs::metadata(paths::controller_program()?).and_then(|program| program.modified())?;
+    let folder = paths::state().join("tests");
+    let mut requests = Vec::new();
+    for plane in fs::read_dir(&folder).with_context(|| format!("could not read {}", folder.display()))? {
+        let log = plane?.path().join("audit.log");
+        let Ok(written) = fs::metadata(&log).and_then(|log| log.modified()) else { continue };
+        if written < built {
+            continue; // of an earlier controller
+        }
+        let own = |request: &Request| request.user == USER && request.user_agent.starts_with("atomix-controller/");
+        let all = audit::read(&log)?.into_iter();
+        requests.extend(all.filter(|request| own(request) && !matches!(request.code, 401 | 403)));
+    }
+    Ok(requests)
+}
+
+/// Says whether the controller used each right that `deploy/` gives it.
+///
+/// # Errors
+/// It did not.
+pub fn check() -> Result<()> {
+    let (allowed, requests) = (allowed()?, requests()?);
+    let is_unseen = |right: &&Right| {
+        let unseen = |(group, resource, verb, _): &(&str, &str, &str, &str)| {
+            right.group == *group && right.resource == *resource && right.verb == *verb
+        };
+        UNSEEN.iter().any(unseen)
+    };
+    let unused: Vec<String> = allowed
+        .iter()
+        .filter(|right| !is_unseen(right) && !requests.iter().any(|request| right.lets(request)))
+        .map(ToString::to_string)
+        .collect();
+    if !unused.is_empty() {
+        bail!(
+            "{} of {} rights in deploy/ were used in none of {} requests; take them away, or test what needs them:\n  {}",
+            unused.len(),
+            allowed.len(),
+            requests.len(),
+            unused.join("\n  ")
+        );
+    }
+    println!("all {} rights in deploy/ were used, in {} requests", allowed.len(), requests.len());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_right_lets_what_it_names_and_an_apply_of_what_is_not_there_uses_two() {
+        let right = |verb: &str| Right {
+            group: "cloud.atomix.io".into(),
+            resource: "partitions".into(),
+            verb: verb.into(),
+            name: String::new(),
+            own_namespace: false,
+        };
+        let request = |verb: &str, code: u16| Request {
+            user: USER.into(),
+            user_agent: String::new(),
+            verb: verb.into(),
+            group: "cloud.atomix.io".into(),
+            resource: "partitions".into(),
+            namespace: "n".into(),
+            name: "db-1".into(),
+            uri: String::new(),
+            code,
+        };
+        assert!(right("patch").lets(&request("patch", 200)) && !right("create").lets(&request("patch", 200)));
+        assert!(right("patch").lets(&request("patch", 201)) && right("create").lets(&request("patch", 201)));
+        assert!(!Right { name: "db-2".into(), ..right("patch") }.lets(&request("patch", 200)));
+        assert!(!Right { own_namespace: true, ..right("patch") }.lets(&request("patch", 200)));
+    }
+
+    #[test]
+    fn each_rule_of_the_roles_is_read() {
+        let allowed = allowed().unwrap();
+        let holds = |text: &str| allowed.iter().any(|right| right.to_string() == text);
+        assert!(holds("patch databases/status.cloud.atomix.io"));
+        assert!(holds("update secrets atomix-controller-webhook in its own namespace"));
+    }
+}
