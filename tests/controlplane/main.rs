@@ -29,6 +29,7 @@ mod member_failures;
 mod member_loss;
 mod packaging;
 mod peer_groups;
+mod perturbed;
 mod plugins;
 mod revisions;
 mod rollouts;

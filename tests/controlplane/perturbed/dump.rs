@@ -1,0 +1,101 @@
+//! All objects of a namespace as text that two equal walks have in common.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use harness::kubectl::Kubectl;
+use serde_json::Value;
+
+/// What each object is, by `kind/name`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dump(BTreeMap<String, String>);
+
+/// Kinds that others write about ours, or by chance: pods are played, Leases and Events come and go.
+const LEFT_OUT: [&str; 6] = ["events", "leases", "endpoints", "endpointslices", "pods", "podtemplates"];
+/// Fields that differ between equal objects.
+const BY_NATURE: [&str; 14] = [
+    "uid",
+    "classUid",
+    "cloud.atomix.io/hash", // of what is applied, ownerReferences with their uids among it
+    "resourceVersion",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "managedFields",
+    "lastTransitionTime",
+    "lastUpdateTime",
+    "lastProbeTime",
+    "clusterIP",
+    "clusterIPs",
+    "volumeName",
+    "nodePort",
+];
+
+/// The kinds to be dumped, as one argument of `kubectl get`.
+pub async fn kinds(kubectl: &Kubectl) -> Result<String> {
+    let printed = kubectl.run(["api-resources", "--namespaced", "--verbs=list", "-o", "name"]).await?;
+    let ours = |kind: &&str| !LEFT_OUT.contains(&kind.split('.').next().unwrap_or_default());
+    Ok(printed.lines().filter(ours).collect::<Vec<_>>().join(","))
+}
+
+impl Dump {
+    /// What stands in the namespace of `kubectl`.
+    pub async fn take(kubectl: &Kubectl, kinds: &str) -> Result<Dump> {
+        let printed = kubectl.run(["get", kinds, "-o", "json"]).await?;
+        let mut list: Value = serde_json::from_str(&printed).context("kubectl prints JSON")?;
+        let objects = list["items"].as_array_mut().context("it prints a list")?;
+        let text = |object: &mut Value| {
+            strip(object);
+            let name = format!("{}/{}", text(&object["kind"]), text(&object["metadata"]["name"]));
+            (name, format!("{object:#}"))
+        };
+        Ok(Dump(objects.iter_mut().map(text).collect()))
+    }
+
+    /// Whether a text stands in one of the objects.
+    pub fn holds(&self, text: &str) -> bool {
+        self.0.values().any(|object| object.contains(text))
+    }
+
+    /// The first lines in which another differs from this; empty if none does.
+    pub fn difference(&self, other: &Dump) -> String {
+        let mut lines = Vec::new();
+        for (name, wanted) in &self.0 {
+            match other.0.get(name) {
+                None => lines.push(format!("{name} is not there")),
+                Some(found) if found != wanted => lines.extend(changed(name, wanted, found)),
+                Some(_) => {}
+            }
+        }
+        lines.extend(other.0.keys().filter(|name| !self.0.contains_key(*name)).map(|name| format!("{name} is there")));
+        lines.truncate(40);
+        lines.join("\n")
+    }
+}
+
+fn changed(name: &str, wanted: &str, found: &str) -> Vec<String> {
+    let only = |of: &str, than: &str, sign: char| -> Vec<String> {
+        of.lines().filter(|line| !than.lines().any(|it| it == *line)).map(|line| format!("{name} {sign} {line}")).collect()
+    };
+    let mut lines = only(wanted, found, '-');
+    lines.extend(only(found, wanted, '+'));
+    if lines.is_empty() {
+        lines.push(format!("{name} has the same lines in another order"));
+    }
+    lines
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+/// Takes out what differs by nature.
+fn strip(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|name, _| !BY_NATURE.iter().any(|field| *field == name));
+            fields.values_mut().for_each(strip);
+        }
+        Value::Array(items) => items.iter_mut().for_each(strip),
+        _ => {}
+    }
+}
