@@ -137,7 +137,7 @@ fn every_test_that_a_page_names_as_a_proof_is_there() {
         // A property test stands in a macro, without an attribute of its own on this line.
         tests.iter().any(|text| tested(text) || (text.contains("proptest!") && text.contains(&start)))
     };
-    for (page, at_least) in [("docs/security.md", 30)] {
+    for (page, at_least) in [("docs/security.md", 30), ("docs/reliability.md", 20)] {
         let text = std::fs::read_to_string(paths::root().join(page)).expect("there is such a page");
         let named: BTreeSet<_> = text.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() > 2).collect();
         let lost: Vec<_> = named.iter().filter(|name| !is_there(name)).collect();
