@@ -49,6 +49,23 @@ pub fn renamed_raft() -> Vec<u8> {
     bytes
 }
 
+/// A ConfigMap that says that it keeps these bytes as a revision, which somebody else than the controller has made.
+async fn claim(fixture: &Fixture, plugin: &str, bytes: &[u8]) {
+    let digest = atomix_sandbox::digest_of(bytes);
+    let map = json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {
+            "name": format!("atomix-revision-{plugin}-{}", &digest[..12]),
+            "labels": {"storage.cloud.atomix.io/revision-of": plugin},
+            "annotations": {"storage.cloud.atomix.io/digest": digest, "storage.cloud.atomix.io/version": "0.1.0"},
+        },
+        "immutable": true,
+        "binaryData": {"plugin.wasm": k8s_openapi::ByteString(bytes.to_vec())},
+    });
+    fixture.kubectl().namespace("kube-system").run_with(["create", "-f", "-"], &map.to_string()).await.unwrap();
+}
+
 /// The same plugin with another name for the file that says that a node is ready: same length, so the same component.
 pub fn one_that_restarts_pods() -> Vec<u8> {
     let bytes = std::fs::read(dist::wasm("raft")).unwrap();
@@ -157,7 +174,9 @@ async fn bytes_that_cost_too_much_or_are_labelled_badly_hold_nobody_up() {
     let fixture = private_fixture("costly").await;
     let ns = fixture.namespace("costly").await;
     bring(&fixture, "a-misnamed", "Foo", b"no plugin").await;
-    bring(&fixture, "b-costly", "costly", &harness::hostile::memory_hog()).await;
+    let costly = harness::hostile::memory_hog();
+    claim(&fixture, "costly", &costly).await;
+    bring(&fixture, "b-costly", "costly", &costly).await;
     plugins(&fixture, &ns, "its loading is seen", |all| all["costly"]["phase"] == "Loading").await;
     fixture.install("raft").await.unwrap();
     ns.create_ready(&database()).await;

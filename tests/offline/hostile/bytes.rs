@@ -358,7 +358,7 @@ async fn told(row: &Row) -> String {
         plugin: name.to_owned(),
         stamp: "1".to_owned(),
         created: 1,
-        bytes: Ok(bytes),
+        bytes: Ok(bytes.into()),
     };
     let good = Guest::new(&descriptor("good", "GoodStorageClass"), &Ok(plan("default", "db", []))).wasm();
     let loaded = sandbox().load("good", &good).unwrap_or_else(|fault| panic!("{fault}"));

@@ -1,7 +1,9 @@
 //! The ConfigMaps that bring plugins, in the controller's own namespace: who may write there may install code.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::io::Read;
+use std::sync::Arc;
 
 use flate2::read::GzDecoder;
 use futures::{StreamExt, pin_mut};
@@ -10,7 +12,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ListParams;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
 use atomix_model::names::PLUGIN_LABEL;
@@ -28,7 +31,7 @@ pub struct Source {
     /// When it was created, in seconds; of two for one plugin the older counts.
     pub created: i64,
     /// The plugin's bytes as they stand there, or what is wrong with the ConfigMap.
-    pub bytes: Result<Vec<u8>, String>,
+    pub bytes: Result<Arc<[u8]>, String>,
 }
 
 /// All ConfigMaps that bring plugins, after something has changed.
@@ -37,38 +40,56 @@ pub type SourceEvent = BTreeMap<String, Vec<Source>>;
 /// Follows the labelled ConfigMaps of a namespace and sends all of them, by plugin and oldest first, after each change.
 pub async fn watch(client: Client, namespace: String, sources: mpsc::Sender<SourceEvent>) {
     let api: Api<ConfigMap> = Api::namespaced(client, &namespace);
-    let events =
-        watcher(api, watcher::Config::default().labels(PLUGIN_LABEL)).backoff(atomix_controller_io::cache::backoff());
-    pin_mut!(events);
-    let mut known: BTreeMap<String, Source> = BTreeMap::new();
-    let mut listed = false;
-    while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Init) => (known, listed) = (BTreeMap::new(), false),
-            Ok(Event::InitApply(map)) | Ok(Event::Apply(map)) => {
-                known.insert(map.name_any(), source(&map));
+    follow(api, PLUGIN_LABEL, source, sources, |all| {
+        let mut plugins = by_plugin(all, |source| &source.plugin);
+        plugins.values_mut().for_each(|sources| sources.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name))));
+        plugins
+    })
+    .await
+}
+
+/// Follows the objects that carry a label, of each only what `of` makes of it, and sends what `event` makes of all after each change.
+/// Nothing is sent while a list is under way.
+pub(super) async fn follow<K, T: Clone, E>(
+    api: Api<K>,
+    label: &str,
+    of: impl Fn(&K) -> T,
+    events: mpsc::Sender<E>,
+    event: impl Fn(Vec<T>) -> E,
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let changes = watcher(api, watcher::Config::default().labels(label)).backoff(atomix_controller_io::cache::backoff());
+    pin_mut!(changes);
+    let mut known: BTreeMap<String, T> = BTreeMap::new();
+    let mut is_listed = false;
+    while let Some(change) = changes.next().await {
+        match change {
+            Ok(Event::Init) => (known, is_listed) = (BTreeMap::new(), false),
+            Ok(Event::InitApply(object)) | Ok(Event::Apply(object)) => {
+                known.insert(object.name_any(), of(&object));
             }
-            Ok(Event::Delete(map)) => {
-                known.remove(&map.name_any());
+            Ok(Event::Delete(object)) => {
+                known.remove(&object.name_any());
             }
-            Ok(Event::InitDone) => listed = true,
+            Ok(Event::InitDone) => is_listed = true,
             Err(error) => {
-                tracing::warn!(%error, "plugins' ConfigMaps cannot be watched; trying again");
+                tracing::warn!(%error, label, "ConfigMaps cannot be watched; trying again");
                 continue;
             }
         }
-        if listed && sources.send(by_plugin(known.values())).await.is_err() {
+        if is_listed && events.send(event(known.values().cloned().collect())).await.is_err() {
             return;
         }
     }
 }
 
-fn by_plugin<'a>(known: impl Iterator<Item = &'a Source>) -> SourceEvent {
-    let mut plugins: SourceEvent = BTreeMap::new();
-    for source in known {
-        plugins.entry(source.plugin.clone()).or_default().push(source.clone());
+/// Sorts by plugin.
+pub(super) fn by_plugin<T>(all: Vec<T>, plugin: impl Fn(&T) -> &String) -> BTreeMap<String, Vec<T>> {
+    let mut plugins: BTreeMap<String, Vec<T>> = BTreeMap::new();
+    for one in all {
+        plugins.entry(plugin(&one).clone()).or_default().push(one);
     }
-    plugins.values_mut().for_each(|sources| sources.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name))));
     plugins
 }
 
@@ -88,7 +109,7 @@ fn source(map: &ConfigMap) -> Source {
     };
     Source {
         name: map.name_any(),
-        bytes: if is_name { bytes_of(map) } else { Err(misnamed()) },
+        bytes: if is_name { bytes_of(map).map(Into::into) } else { Err(misnamed()) },
         plugin: if is_name { label.clone() } else { names::object_name(&label, &[&label]) },
         stamp: stamp(&map.metadata),
         created: map.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),

@@ -183,7 +183,7 @@ mod tests {
 
     fn recorded(served: &str, in_use: &[&str]) -> Recorded {
         let in_use = in_use.iter().map(|digest| (*digest).to_owned()).collect();
-        Recorded { digest: Some(served.to_owned()), kinds: Vec::new(), in_use }
+        Recorded { digest: Some(served.to_owned()), in_use, ..Recorded::default() }
     }
 
     fn digests(kept: Vec<Kept>) -> Vec<String> {

@@ -218,7 +218,7 @@ impl Tools {
             plugin: kept.plugin.clone(),
             stamp: kept.uid.clone(),
             created: kept.created,
-            bytes,
+            bytes: bytes.map(Into::into),
         };
         let loaded = match unpacked(&source).await {
             Ok(bytes) if bytes.digest == kept.digest => self.load(&kept.plugin, &kept.uid, bytes, true).await,

@@ -23,7 +23,7 @@ use atomix_sandbox::Revision;
 pub use config_maps::{Source, SourceEvent, stamps_now, unpacked, watch as watch_sources};
 pub use keeping::Keeping;
 pub use loading::{Loaded, Loading};
-pub use plugin_status::{Counts, Reporter};
+pub use plugin_status::{Counts, Reported, Reporter};
 pub use revisions::{Kept, KeptEvent, RevisionStore, ToKeep, config_map_name};
 pub use sync::CatalogSync;
 pub use trial_process::{Trial, load_under_limits};
@@ -49,7 +49,7 @@ struct Entry {
     serving: Option<Arc<Plugin>>,
     /// Revisions that served before, newest first: a database whose newest plan is held goes on with the one that planned what runs.
     before: Vec<Arc<Plugin>>,
-    /// A revision that may serve as soon as it is kept.
+    /// A revision that may serve as soon as it is kept and its StoragePlugin lists it.
     candidate: Option<Arc<Plugin>>,
     /// All revisions that are kept, newest first.
     kept: Vec<Kept>,
@@ -70,8 +70,18 @@ pub struct Recorded {
     pub digest: Option<String>,
     /// Class kinds that it served last.
     pub kinds: Vec<String>,
-    /// Digests of the revisions that planned what databases run.
+    /// Digests of all revisions that it lists: each was found good by this controller.
+    pub listed: BTreeSet<String>,
+    /// Those of them that planned what databases run.
     pub in_use: BTreeSet<String>,
+}
+
+impl Recorded {
+    /// Whether the bytes of a digest were found good. Only the controller writes the status that says so; what a ConfigMap says of
+    /// itself counts for nothing.
+    pub fn is_known_good(&self, digest: &str) -> bool {
+        self.digest.as_deref() == Some(digest) || self.listed.contains(digest)
+    }
 }
 
 /// What the cluster holds of one plugin.
@@ -249,7 +259,7 @@ impl Catalog {
     /// Takes in what is there of a plugin now. Answers the kinds of class for which something is another now.
     ///
     /// A role that grants less is in effect at once, also for a revision that serves on because newer bytes were refused or are gone. A
-    /// revision serves once it is kept; one that served when the controller was another process serves on.
+    /// revision serves once it is kept and listed; one that served when the controller was another process serves on.
     pub fn settle(&self, name: &str, found: Found) -> BTreeSet<String> {
         let Found { sources, loaded, grants, recorded, kept, kept_loaded, not_kept } = found;
         let before = self.entry(name);
@@ -276,7 +286,8 @@ impl Catalog {
         let may_serve = |plugin: &Plugin, after: &Entry| {
             let digest = plugin.revision.digest();
             let served = after.serving.as_ref().map(|serving| serving.revision.digest());
-            after.kept.iter().any(|kept| kept.digest == digest)
+            let is_kept = after.kept.iter().any(|kept| kept.digest == digest);
+            is_kept && after.recorded.listed.contains(digest)
                 || [served, after.recorded.digest.as_deref()].contains(&Some(digest))
         };
         match (after.sources.first(), loaded) {

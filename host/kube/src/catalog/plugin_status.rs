@@ -39,18 +39,30 @@ pub struct Counts {
     pub by_digest: BTreeMap<String, (String, i32)>,
 }
 
+/// What came of a report.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)] // its fields explain themselves
+pub struct Reported {
+    /// Whether a status was written.
+    pub is_written: bool,
+    /// Whether one could not be, so that it is to be tried again.
+    pub has_failed: bool,
+}
+
 impl Reporter {
-    /// Writes what differs. `counts` answers by plugin name and the kinds that it serves. One that cannot be written holds up no other;
-    /// the answer is how many could not be, so that the caller tries again.
-    pub async fn report(&self, catalog: &Catalog, counts: impl Fn(&str, &[String]) -> Counts, now: Timestamp) -> usize {
-        let mut failed = 0;
+    /// Writes what differs. `counts` answers by plugin name and the kinds that it serves. One that cannot be written holds up no other.
+    pub async fn report(&self, catalog: &Catalog, counts: impl Fn(&str, &[String]) -> Counts, now: Timestamp) -> Reported {
+        let mut reported = Reported::default();
         for (name, entry) in catalog.entries() {
-            if let Err(error) = self.report_one(&name, &entry, &counts, now).await {
-                tracing::warn!(%error, plugin = name, "the StoragePlugin could not be written; trying again");
-                failed += 1;
+            match self.report_one(&name, &entry, &counts, now).await {
+                Ok(is_written) => reported.is_written |= is_written,
+                Err(error) => {
+                    tracing::warn!(%error, plugin = name, "the StoragePlugin could not be written; trying again");
+                    reported.has_failed = true;
+                }
             }
         }
-        failed
+        reported
     }
 
     async fn report_one(
@@ -59,10 +71,10 @@ impl Reporter {
         entry: &Entry,
         counts: impl Fn(&str, &[String]) -> Counts,
         now: Timestamp,
-    ) -> kube::Result<()> {
+    ) -> kube::Result<bool> {
         let live = self.caches.find(&Kind::of::<StoragePlugin>(), &Key::new(&self.namespace, name));
         if live.is_none() && entry.sources.is_empty() {
-            return Ok(()); // removed, and its memory too
+            return Ok(false); // removed, and its memory too
         }
         let before = live.as_deref().map(status_of).unwrap_or_default();
         let kinds: Vec<_> = match &entry.serving {
@@ -74,11 +86,12 @@ impl Reporter {
             None => self.write(name, None).await?.metadata.generation.unwrap_or_default(),
         };
         let after = status(entry, kinds.clone(), counts(name, &kinds), &before, (generation, now));
-        if after != before {
+        let differs = after != before;
+        if differs {
             self.write(name, Some(&after)).await?;
             tracing::info!(plugin = name, phase = after.phase, message = after.message, "plugin");
         }
-        Ok(())
+        Ok(differs)
     }
 
     /// What a StoragePlugin says of its plugin.
@@ -133,8 +146,8 @@ impl Reporter {
 impl Recorded {
     fn of(status: StoragePluginStatus) -> Recorded {
         let StoragePluginStatus { digest, kinds, revisions, .. } = status;
-        let in_use = revisions.into_iter().filter(|it| it.databases > 0).map(|it| it.digest).collect();
-        Recorded { digest, kinds, in_use }
+        let in_use = revisions.iter().filter(|it| it.databases > 0).map(|it| it.digest.clone()).collect();
+        Recorded { digest, kinds, listed: revisions.into_iter().map(|it| it.digest).collect(), in_use }
     }
 }
 
@@ -223,25 +236,34 @@ fn is_kept(entry: &Entry, digest: &str) -> bool {
     entry.kept.iter().any(|kept| kept.digest == digest)
 }
 
-/// The revisions that are kept or that databases run: what serves first, then what served last.
+/// The revisions that were found good: what serves first, what is about to serve, then what served last. Those that are loaded and may
+/// serve are listed, those that databases run, and of those that were listed before the ones that are kept; a ConfigMap that merely says
+/// that it keeps one is not.
 fn revisions(entry: &Entry, counts: &Counts, before: &StoragePluginStatus, since: Option<&Time>) -> Vec<RevisionStatus> {
-    let serving = entry.serving.as_ref().map(|plugin| &plugin.revision);
-    let kept = entry.kept.iter().map(|kept| (&kept.digest, &kept.version));
-    let run = counts.by_digest.iter().map(|(digest, (version, _))| (digest, version));
-    let digests: BTreeMap<&String, &String> = run.chain(kept).collect();
-    let of = |(digest, version): (&String, &String)| {
-        let is_serving = serving.is_some_and(|revision| revision.digest() == digest);
-        let known = before.revisions.iter().find(|revision| revision.digest == *digest);
+    let serving = entry.serving.as_ref().map(|plugin| plugin.revision.digest());
+    let candidate = entry.candidate.as_ref().map(|plugin| plugin.revision.digest());
+    let listed = before.revisions.iter().filter(|revision| is_kept(entry, &revision.digest));
+    let listed = listed.map(|revision| (revision.digest.as_str(), &revision.version));
+    let run = counts.by_digest.iter().map(|(digest, (version, _))| (digest.as_str(), version));
+    let loaded = entry.serving.iter().chain(&entry.candidate).chain(&entry.before);
+    let loaded = loaded.map(|plugin| (plugin.revision.digest(), &plugin.revision.descriptor().version));
+    let digests: BTreeMap<&str, &String> = listed.chain(run).chain(loaded).collect();
+    let of = |(digest, version): (&str, &String)| {
+        let known = before.revisions.iter().find(|revision| revision.digest == digest);
+        let since = since.filter(|_| serving == Some(digest)).cloned();
         RevisionStatus {
-            digest: digest.clone(),
+            digest: digest.to_owned(),
             version: version.clone(),
             databases: counts.by_digest.get(digest).map_or(0, |(_, databases)| *databases),
-            since: since.filter(|_| is_serving).cloned().or_else(|| known.and_then(|revision| revision.since.clone())),
-            config_map: entry.kept.iter().find(|kept| kept.digest == *digest).map(|kept| kept.config_map.clone()),
+            since: since.or_else(|| known.and_then(|revision| revision.since.clone())),
+            config_map: entry.kept.iter().find(|kept| kept.digest == digest).map(|kept| kept.config_map.clone()),
         }
     };
     let mut all: Vec<_> = digests.into_iter().map(of).collect();
-    all.sort_by_key(|revision| std::cmp::Reverse(revision.since.clone()));
+    all.sort_by_key(|revision| {
+        let digest = Some(revision.digest.as_str());
+        (digest != serving, digest != candidate, std::cmp::Reverse(revision.since.clone()))
+    });
     all.truncate(limits::REVISIONS_LISTED_MAX);
     all
 }

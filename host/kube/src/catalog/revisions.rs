@@ -2,19 +2,17 @@
 //! whatever became of the ConfigMap that brought it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use futures::{StreamExt, pin_mut};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, PostParams, Preconditions};
 use kube::core::PartialObjectMeta;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::mpsc;
 
-use super::config_maps::bytes_of;
+use super::config_maps::{by_plugin, bytes_of, follow, unpacked};
 use atomix_model::crd::StoragePlugin;
 use atomix_model::names::{DIGEST, REVISION_LABEL, VERSION};
 
@@ -44,7 +42,7 @@ pub struct ToKeep {
     pub digest: String,
     pub version: String,
     /// Its bytes as the ConfigMap that brings it holds them, so that they fit here too.
-    pub packed: Vec<u8>,
+    pub packed: Arc<[u8]>,
 }
 
 /// The ConfigMaps that keep revisions.
@@ -63,30 +61,14 @@ impl RevisionStore {
     /// Follows which revisions are kept, and sends all of them after each change. Of their bytes it holds none.
     pub async fn watch(self, kept: mpsc::Sender<KeptEvent>) {
         let maps: Api<PartialObjectMeta<ConfigMap>> = Api::namespaced(self.client.clone(), &self.namespace);
-        let events =
-            watcher(maps, watcher::Config::default().labels(REVISION_LABEL)).backoff(atomix_controller_io::cache::backoff());
-        pin_mut!(events);
-        let mut known: BTreeMap<String, Kept> = BTreeMap::new();
-        let mut listed = false;
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(Event::Init) => (known, listed) = (BTreeMap::new(), false),
-                Ok(Event::InitApply(map)) | Ok(Event::Apply(map)) => {
-                    known.insert(map.name_any(), described(&map));
-                }
-                Ok(Event::Delete(map)) => {
-                    known.remove(&map.name_any());
-                }
-                Ok(Event::InitDone) => listed = true,
-                Err(error) => {
-                    tracing::warn!(%error, "plugins' revisions cannot be watched; trying again");
-                    continue;
-                }
-            }
-            if listed && kept.send(by_plugin(known.values())).await.is_err() {
-                return;
-            }
-        }
+        follow(maps, REVISION_LABEL, described, kept, |all| {
+            let mut plugins = by_plugin(all, |kept| &kept.plugin);
+            plugins
+                .values_mut()
+                .for_each(|all| all.sort_by(|a, b| (b.created, &b.config_map).cmp(&(a.created, &a.config_map))));
+            plugins
+        })
+        .await
     }
 
     /// The bytes of a revision, packed as they were; or what is wrong with its ConfigMap.
@@ -108,10 +90,9 @@ impl RevisionStore {
             Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {}
             other => return other.map(|_| ()).map_err(failed),
         }
-        let there = self.api().get_metadata_opt(&map.name_any()).await.map_err(failed)?.map(|there| described(&there));
-        match there {
-            Some(there) if there.digest == revision.digest && there.plugin == revision.plugin => Ok(()),
-            Some(there) => Err(format!("ConfigMap {} is there and is not this revision; delete it", there.config_map)),
+        match self.api().get_opt(&map.name_any()).await.map_err(failed)? {
+            Some(there) if keeps(&there, revision) => Ok(()),
+            Some(there) => Err(format!("ConfigMap {} is there and is not this revision; delete it", there.name_any())),
             None => Err(format!("ConfigMap {} is on its way out", map.name_any())),
         }
     }
@@ -159,13 +140,22 @@ fn config_map(revision: &ToKeep, (name, uid): (&str, &str)) -> ConfigMap {
             ..ObjectMeta::default()
         },
         immutable: Some(true),
-        binary_data: Some([(key.to_owned(), ByteString(packed))].into()),
+        binary_data: Some([(key.to_owned(), ByteString(packed.to_vec()))].into()),
         ..ConfigMap::default()
     }
 }
 
+/// Whether a ConfigMap keeps a revision, by its bytes and by what it says itself.
+fn keeps(map: &ConfigMap, revision: &ToKeep) -> bool {
+    let said = described(map);
+    let bytes = bytes_of(map).and_then(|packed| unpacked(&packed));
+    said.digest == revision.digest
+        && said.plugin == revision.plugin
+        && bytes.is_ok_and(|bytes| atomix_sandbox::digest_of(&bytes) == revision.digest)
+}
+
 /// What a ConfigMap keeps, by what it says itself.
-fn described(map: &PartialObjectMeta<ConfigMap>) -> Kept {
+fn described(map: &impl ResourceExt) -> Kept {
     let annotation = |name: &str| map.annotations().get(name).cloned().unwrap_or_default();
     Kept {
         config_map: map.name_any(),
@@ -175,13 +165,4 @@ fn described(map: &PartialObjectMeta<ConfigMap>) -> Kept {
         version: annotation(VERSION),
         created: map.creation_timestamp().map_or(0, |time| time.0.as_second()),
     }
-}
-
-fn by_plugin<'a>(known: impl Iterator<Item = &'a Kept>) -> KeptEvent {
-    let mut plugins = KeptEvent::new();
-    for kept in known {
-        plugins.entry(kept.plugin.clone()).or_default().push(kept.clone());
-    }
-    plugins.values_mut().for_each(|all| all.sort_by(|a, b| (b.created, &b.config_map).cmp(&(a.created, &a.config_map))));
-    plugins
 }

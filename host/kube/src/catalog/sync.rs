@@ -132,10 +132,8 @@ impl CatalogSync {
         kept: Vec<Kept>,
     ) -> BTreeSet<String> {
         keeping.saw(name, &kept);
-        let is_known =
-            |digest: &str| recorded.digest.as_deref() == Some(digest) || kept.iter().any(|kept| kept.digest == digest);
         match sources.first() {
-            Some(source) => loading.want(&self.catalog, name, source, is_known).await,
+            Some(source) => loading.want(&self.catalog, name, source, |digest| recorded.is_known_good(digest)).await,
             None => loading.forget_newest(name),
         }
         self.catalog.is_loading_known.send_replace(!loading.is_known_loaded()); // before its stamp is seen

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::run::Signals;
 use super::triggers::spec;
 use super::{Context, gauges};
-use crate::catalog::{self, Counts, Reporter};
+use crate::catalog::{self, Counts, Reported, Reporter};
 use atomix_model::crd::StoragePlugin;
 use atomix_model::crd::database::PluginInUse;
 use atomix_model::limits;
@@ -37,17 +37,20 @@ pub(super) async fn report(ctx: Arc<Context>, signals: Arc<Signals>, mut loaded:
             classes: classes(&ctx, of),
             by_digest: planned.get(name).cloned().unwrap_or_default(),
         };
-        match reporter.report(&ctx.catalog, counts, Timestamp::now()).await {
-            0 => pause = limits::RETRY_AFTER_MIN,
-            _ => {
-                drop(pass);
-                let signals = signals.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(pause).await;
-                    signals.report.notify_one();
-                });
-                pause = (pause * 2).min(limits::RETRY_AFTER_MAX);
-            }
+        let Reported { is_written, has_failed } = reporter.report(&ctx.catalog, counts, Timestamp::now()).await;
+        drop(pass);
+        if is_written {
+            signals.roles_changed.notify_one(); // what is listed now may serve; an own write comes back without waking anybody
+        }
+        if has_failed {
+            let signals = signals.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                signals.report.notify_one();
+            });
+            pause = (pause * 2).min(limits::RETRY_AFTER_MAX);
+        } else {
+            pause = limits::RETRY_AFTER_MIN;
         }
     }
 }
