@@ -4,16 +4,19 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+use kube::api::ListParams;
 use tokio::sync::watch;
 
 use super::run::Signals;
 use super::triggers::spec;
 use super::{Context, gauges};
 use crate::catalog::{self, Counts, Reported, Reporter};
+use atomix_controller_io::cache;
 use atomix_model::crd::StoragePlugin;
 use atomix_model::crd::database::PluginInUse;
 use atomix_model::limits;
-use atomix_model::object::{Kind, Objects as _, State};
+use atomix_model::object::{Key, Kind, Live, Objects as _, State};
 
 /// Keeps StoragePlugins true, at a quiet pace.
 pub(super) async fn report(ctx: Arc<Context>, signals: Arc<Signals>, mut loaded: watch::Receiver<bool>) {
@@ -55,21 +58,63 @@ pub(super) async fn report(ctx: Arc<Context>, signals: Arc<Signals>, mut loaded:
     }
 }
 
-/// Waits until the plugins are seen as they are at this moment, and those that were found good before are loaded. A leader begins with
-/// this: what the one before it made of a newer revision is not to be undone.
+/// Waits until plugins and classes are seen as they are at this moment, and the revisions that were found good before are loaded. A leader
+/// begins with this: what the one before it made of a newer revision or class is not to be undone.
 pub(super) async fn are_current(ctx: &Context) {
     let mut pause = limits::RETRY_AFTER_MIN / 8;
     loop {
-        ctx.catalog.known_loaded().await;
-        match catalog::stamps_now(&ctx.client, &ctx.options.namespace).await {
-            Ok(now) if now == ctx.catalog.stamps() => break,
-            Ok(_) => {} // on its way
+        match plugins_are_current(ctx).await {
+            Ok(true) => match classes_are_current(ctx).await {
+                Ok(true) => return,
+                Ok(false) => {} // on their way
+                Err(error) => tracing::warn!(%error, "classes cannot be listed; trying again"),
+            },
+            Ok(false) => {} // on their way
             Err(error) => tracing::warn!(%error, "plugins cannot be listed; trying again"),
         }
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(limits::WATCH_RETRY_AFTER_MAX);
     }
+}
+
+/// Whether the ConfigMaps that bring plugins are seen as a listing has them; what they bring and was found good before is loaded then.
+async fn plugins_are_current(ctx: &Context) -> kube::Result<bool> {
     ctx.catalog.known_loaded().await;
+    let now = catalog::stamps_now(&ctx.client, &ctx.options.namespace).await?;
+    let are_seen = now == ctx.catalog.stamps();
+    ctx.catalog.known_loaded().await;
+    Ok(are_seen)
+}
+
+/// Whether the classes of all kinds that are served and can be watched are seen as a listing has them.
+async fn classes_are_current(ctx: &Context) -> kube::Result<bool> {
+    let plugins = ctx.catalog.all();
+    for kind in plugins.iter().flat_map(|plugin| &plugin.revision.descriptor().class_kinds).map(Kind::from) {
+        match ctx.caches.state(&kind) {
+            State::Synced => {}
+            State::Starting => return Ok(false),
+            State::Absent | State::Failing(_) => continue, // no database is planned by what is not seen
+        }
+        let api = cache::api(&ctx.client, &kind, ctx.options.scope.as_deref());
+        let listed = match api.list_metadata(&ListParams::default()).await {
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => continue, // its watch finds that out too
+            listed => listed?,
+        };
+        let version = |meta: &Option<String>| meta.as_deref().and_then(|it| it.parse::<u64>().ok()).unwrap_or_default();
+        let now: BTreeMap<Key, u64> = listed
+            .items
+            .iter()
+            .map(|class| (Key::new(class.namespace().unwrap_or_default(), class.name_any()), version(&class.resource_version())))
+            .collect();
+        let newest = version(&listed.metadata.resource_version);
+        let is_seen =
+            |(key, version): (&Key, &u64)| ctx.caches.find(&kind, key).is_some_and(|live| live.version >= *version);
+        let is_gone = |live: &Live| !now.contains_key(&live.key()) && live.version <= newest;
+        if !now.iter().all(is_seen) || ctx.caches.all(&kind).iter().any(|live| is_gone(live)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// By plugin and digest: the version of each revision that planned what databases run, and how many.
