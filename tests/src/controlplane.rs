@@ -2,7 +2,6 @@
 //! with real ones, in namespaces of its own. Knows nothing of Atomix.
 
 use std::fs;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::assets::{self, Assets};
-use crate::audit::{self, Audit};
+use crate::audit::Audit;
 use crate::eventually::{Eventually, eventually};
 use crate::guard::{Guarded, Spec, log_tail};
 use crate::kubectl::Kubectl;
@@ -20,6 +19,10 @@ use crate::pki::{self, Authority, Credential};
 use crate::real_nodes::{self, Cluster, RealNode};
 use crate::{images, kwok_nodes, local_http, paths, ports, volumes};
 
+mod flags;
+
+/// What a control plane with played nodes runs, in the order of starting.
+const PROGRAMS: [&str; 5] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"];
 /// How long a control plane may take to answer, on a busy machine; it takes about four seconds on a quiet one.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 /// Who the harness is to the API server.
@@ -117,17 +120,17 @@ impl ControlPlane {
     /// runtime of several threads.
     pub async fn start(options: StartOptions) -> Result<ControlPlane> {
         let (options, plane) = tokio::task::spawn_blocking(|| ControlPlane::lay(options)).await.context("preparing")??;
-        plane.run("etcd", etcd_flags(&plane))?;
-        plane.run("kube-apiserver", apiserver_flags(&plane)?)?;
+        plane.start_program("etcd")?;
+        plane.start_program("kube-apiserver")?;
         if let Some(real) = &plane.real {
             tokio::task::block_in_place(|| real.boot())?; // while the API server starts
         }
         plane.api_server_ready().await?;
-        plane.run("kube-controller-manager", controller_manager_flags(&plane)?)?;
-        plane.run("kube-scheduler", component_flags(&plane, "kube-scheduler")?)?;
+        plane.start_program("kube-controller-manager")?;
+        plane.start_program("kube-scheduler")?;
         match &options.nodes {
             Nodes::Played(count) => {
-                plane.run("kwok", kwok_flags(&plane.dir, &plane.assets.stages)?)?;
+                plane.start_program("kwok")?;
                 kwok_nodes::create(&plane, *count).await?;
             }
             Nodes::Real(..) => plane.join_nodes().await?,
@@ -188,15 +191,40 @@ impl ControlPlane {
 
     /// Kills etcd or the API server, starts it again with what it had, and returns when the API server answers.
     pub async fn restart(&self, program: &str) -> Result<()> {
+        self.kill(program).await?;
+        self.start_program(program)?;
+        self.api_server_ready().await
+    }
+
+    /// Saves what etcd holds, to go back to by [`ControlPlane::restore`]. Nodes must be played.
+    pub async fn save(&self) -> Result<()> {
+        self.kill("etcd").await?;
+        copy_folder(&self.dir.join("etcd"), &self.dir.join("saved"))?;
+        self.start_program("etcd")?;
+        self.api_server_ready().await
+    }
+
+    /// Brings what etcd held when it was saved back, under revisions of then, as an operator does: nothing runs meanwhile. Returns when
+    /// the API server answers.
+    pub async fn restore(&self) -> Result<()> {
+        for program in PROGRAMS.iter().rev() {
+            self.kill(program).await?;
+        }
+        fs::remove_dir_all(self.dir.join("etcd")).context("could not remove what etcd holds")?;
+        copy_folder(&self.dir.join("saved"), &self.dir.join("etcd"))?;
+        let (first, others) = PROGRAMS.split_at(2);
+        first.iter().try_for_each(|program| self.start_program(program))?;
+        self.api_server_ready().await?;
+        others.iter().try_for_each(|program| self.start_program(program))
+    }
+
+    async fn kill(&self, program: &str) -> Result<()> {
         let killed = {
             let mut processes = self.processes();
             let at = processes.iter().position(|process| process.name() == program);
             processes.remove(at.with_context(|| format!("{program} does not run"))?)
         };
-        tokio::task::spawn_blocking(move || drop(killed)).await.context("killing it")?;
-        let flags = if program == "etcd" { etcd_flags(self) } else { apiserver_flags(self)? };
-        self.run(program, flags)?;
-        self.api_server_ready().await
+        tokio::task::spawn_blocking(move || drop(killed)).await.context("killing it")
     }
 
     /// Cuts the power of a real node (from 1).
@@ -311,7 +339,14 @@ impl ControlPlane {
         self.processes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    fn run(&self, name: &str, args: Vec<String>) -> Result<()> {
+    fn start_program(&self, name: &str) -> Result<()> {
+        let args = match name {
+            "etcd" => flags::etcd(self),
+            "kube-apiserver" => flags::api_server(self)?,
+            "kube-controller-manager" => flags::controller_manager(self)?,
+            "kwok" => flags::kwok(&self.dir, &self.assets.stages)?,
+            other => flags::component(self, other)?,
+        };
         let program = self.assets.program(name).to_owned();
         let (program, args) = match &self.real {
             Some(real) => real.namespaces.enter_network(&[vec![program.display().to_string()], args].concat()),
@@ -391,7 +426,7 @@ impl Drop for ControlPlane {
         }
         // Only logs and the audit log tell anything afterwards; the rest is 130 MB for each, and gigabytes with real nodes.
         let nodes = (1..=9).map(|number| format!("node{number}"));
-        for data in nodes.chain(["etcd".to_owned(), "volumes".to_owned()]) {
+        for data in nodes.chain(["etcd", "saved", "volumes"].map(str::to_owned)) {
             fs::remove_dir_all(self.dir.join(data)).ok(); // emptied by the next start all the same
         }
     }
@@ -411,108 +446,21 @@ fn empty(dir: &Path) -> Result<fs::File> {
     Ok(lock)
 }
 
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("could not make {}", to.display()))?;
+    for entry in fs::read_dir(from).with_context(|| format!("could not read {}", from.display()))? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target).with_context(|| format!("could not copy {}", entry.path().display()))?;
+        }
+    }
+    Ok(())
+}
+
 /// A GET request for [`kube::Client::request_text`].
 pub fn get(path: &str) -> Result<http::Request<Vec<u8>>> {
     http::Request::get(path).body(Vec::new()).with_context(|| format!("{path} is no path"))
-}
-
-fn etcd_flags(plane: &ControlPlane) -> Vec<String> {
-    let [client, peers] = plane.etcd;
-    vec![
-        format!("--data-dir={}", plane.dir.join("etcd").display()),
-        "--unsafe-no-fsync".into(),
-        format!("--listen-client-urls=http://127.0.0.1:{client}"),
-        format!("--advertise-client-urls=http://127.0.0.1:{client}"),
-        format!("--listen-peer-urls=http://127.0.0.1:{peers}"),
-        format!("--initial-advertise-peer-urls=http://127.0.0.1:{peers}"),
-        format!("--initial-cluster=default=http://127.0.0.1:{peers}"),
-    ]
-}
-
-fn apiserver_flags(plane: &ControlPlane) -> Result<Vec<String>> {
-    let dir = &plane.dir;
-    let policy = dir.join("audit-policy.yaml");
-    pki::write(&policy, audit::POLICY)?;
-    let pki = dir.join("pki");
-    let mut flags = vec![
-        format!("--etcd-servers=http://127.0.0.1:{}", plane.etcd[0]),
-        format!("--secure-port={}", plane.port),
-        "--service-cluster-ip-range=10.96.0.0/16".into(),
-        format!("--tls-cert-file={}", pki.join("apiserver.crt").display()),
-        format!("--tls-private-key-file={}", pki.join("apiserver.key").display()),
-        format!("--client-ca-file={}", pki.join("ca.crt").display()),
-        "--authorization-mode=Node,RBAC".into(),
-        "--allow-privileged=true".into(), // as most clusters: what refuses it is then the controller's policy
-        // Beside the default ones; the second asks for a right of who names an owner that waits (blockOwnerDeletion).
-        "--enable-admission-plugins=NodeRestriction,OwnerReferencesPermissionEnforcement".into(),
-        format!("--service-account-key-file={}", pki.join("service-accounts.pub").display()),
-        format!("--service-account-signing-key-file={}", pki.join("service-accounts.key").display()),
-        "--service-account-issuer=https://kubernetes.default.svc.cluster.local".into(),
-        format!("--audit-policy-file={}", policy.display()),
-        format!("--audit-log-path={}", dir.join("audit.log").display()),
-        "--audit-log-maxsize=4096".into(), // megabytes; one file for a whole run
-    ];
-    let address = Ipv4Addr::LOCALHOST;
-    flags.extend(match &plane.real {
-        None => vec![
-            format!("--bind-address={address}"),
-            format!("--advertise-address={address}"),
-            "--endpoint-reconciler-type=none".into(), // a loopback address may not be the endpoint of a Service
-        ],
-        Some(_) => vec![
-            format!("--advertise-address={}", real_nodes::CONTROL_PLANE),
-            // Webhooks are called at the addresses of their pods: no kube-proxy runs where the API server does.
-            "--enable-aggregator-routing=true".into(),
-            format!("--kubelet-client-certificate={}", pki.join("kubelet-client.crt").display()),
-            format!("--kubelet-client-key={}", pki.join("kubelet-client.key").display()),
-            "--kubelet-preferred-address-types=InternalIP".into(),
-            // Pods leave a lost node after five seconds, not five minutes.
-            "--default-not-ready-toleration-seconds=5".into(),
-            "--default-unreachable-toleration-seconds=5".into(),
-        ],
-    });
-    Ok(flags)
-}
-
-fn controller_manager_flags(plane: &ControlPlane) -> Result<Vec<String>> {
-    let pki = plane.dir.join("pki");
-    let mut flags = component_flags(plane, "kube-controller-manager")?;
-    flags.extend([
-        format!("--service-account-private-key-file={}", pki.join("service-accounts.key").display()),
-        format!("--root-ca-file={}", pki.join("ca.crt").display()),
-        "--use-service-account-credentials".into(),
-        "--concurrent-statefulset-syncs=20".into(),
-        "--concurrent-service-endpoint-syncs=20".into(),
-    ]);
-    if plane.real.is_some() {
-        // A lost node shows in eight seconds, not fifty.
-        flags.extend(["--node-monitor-period=1s".into(), "--node-monitor-grace-period=8s".into()]);
-    }
-    Ok(flags)
-}
-
-fn component_flags(plane: &ControlPlane, name: &str) -> Result<Vec<String>> {
-    let kubeconfig = plane.dir.join(format!("{name}.kubeconfig")).display().to_string();
-    Ok(vec![
-        format!("--kubeconfig={kubeconfig}"),
-        format!("--authentication-kubeconfig={kubeconfig}"),
-        format!("--authorization-kubeconfig={kubeconfig}"),
-        "--leader-elect=false".into(),
-        "--kube-api-qps=500".into(), // the default holds it back by four seconds at the start, and for minutes with many pods
-        "--kube-api-burst=1000".into(),
-        "--bind-address=127.0.0.1".into(),
-        format!("--secure-port={}", ports::free()?),
-    ])
-}
-
-fn kwok_flags(dir: &Path, stages: &Path) -> Result<Vec<String>> {
-    Ok(vec![
-        format!("--kubeconfig={}", dir.join("kwok.kubeconfig").display()),
-        format!("--config={}", stages.display()),
-        format!("--manage-nodes-with-annotation-selector={}", kwok_nodes::MARK),
-        "--cidr=10.128.0.1/16".into(),
-        "--node-ip=10.127.0.1".into(),
-        "--node-lease-duration-seconds=40".into(),
-        format!("--server-address=127.0.0.1:{}", ports::free()?),
-    ])
 }

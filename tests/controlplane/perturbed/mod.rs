@@ -6,6 +6,8 @@
 mod dump;
 mod faults;
 mod kills;
+mod replacements;
+mod restore;
 mod stale_views;
 mod walk;
 

@@ -189,18 +189,25 @@ impl Ground {
         Dump::take(&self.kubectl, &self.kinds).await
     }
 
-    async fn replace_plugin(&self, bytes: &[u8]) -> Result<()> {
+    /// Replaces the plugin's bytes, and waits until they serve.
+    pub async fn replace_plugin(&self, bytes: &[u8]) -> Result<()> {
+        self.overwrite_plugin(bytes).await?;
         let admin = Kubectl::new(&self.plane).namespace("kube-system");
-        let patch = json!({"binaryData": {"plugin.wasm.gz": null, "plugin.wasm": k8s_openapi::ByteString(bytes.to_vec())}})
-            .to_string();
-        let args = ["patch", "configmap/atomix-plugin-raft", "--type=merge", "--patch-file=/dev/stdin"];
-        self.persist(Step::ReplacePlugin, || admin.run_with(args, &patch)).await?;
         let digest = atomix_sandbox::digest_of(bytes);
         let serves = || async {
             let found = admin.run(["get", "storageplugin/raft", "-o", "jsonpath={.status.digest}"]).await?;
             Ok(Eventually::when(found == digest, || found))
         };
         eventually(STEP_WITHIN, "the bytes serve", serves).await
+    }
+
+    /// Replaces the plugin's bytes, whatever becomes of them.
+    pub async fn overwrite_plugin(&self, bytes: &[u8]) -> Result<()> {
+        let admin = Kubectl::new(&self.plane).namespace("kube-system");
+        let patch = json!({"binaryData": {"plugin.wasm.gz": null, "plugin.wasm": k8s_openapi::ByteString(bytes.to_vec())}})
+            .to_string();
+        let args = ["patch", "configmap/atomix-plugin-raft", "--type=merge", "--patch-file=/dev/stdin"];
+        self.persist(Step::ReplacePlugin, || admin.run_with(args, &patch)).await
     }
 
     async fn run(&self, step: Step, args: &[&str]) -> Result<()> {
