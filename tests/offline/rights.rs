@@ -5,17 +5,9 @@ use std::collections::BTreeSet;
 
 use harness::{paths, rights};
 
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Row {
-    test: String,
-    rights: Vec<String>,
-}
-
 #[test]
 fn each_right_has_a_test_that_fails_without_it() {
-    let table = std::fs::read_to_string(paths::root().join("tests/rights.yaml")).unwrap();
-    let rows: Vec<Row> = serde_saphyr::from_str(&table).unwrap();
+    let rows = rights::table().unwrap();
     let allowed: BTreeSet<String> = rights::allowed().unwrap().iter().map(ToString::to_string).collect();
     let named: BTreeSet<String> = rows.iter().flat_map(|row| row.rights.clone()).collect();
     let (without_test, not_given): (Vec<_>, Vec<_>) =

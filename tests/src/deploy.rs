@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 
 use crate::controlplane::ControlPlane;
 use crate::kubectl::Kubectl;
-use crate::{paths, pki};
+use crate::{paths, pki, rights};
 
 /// Applies it all and waits until the definitions are served. `webhook` is where the controller answers the API server, e.g.
 /// `https://127.0.0.1:8443`: the API server cannot reach a Service whose endpoint is a loopback address.
 pub async fn apply(plane: &ControlPlane, webhook: &str) -> Result<()> {
-    let objects = for_this_machine(read()?, webhook);
+    let mut objects = for_this_machine(read()?, webhook);
+    rights::without_one(&mut objects);
     let definitions: Vec<String> =
         objects.iter().filter(|object| kind(object) == "CustomResourceDefinition").map(name).collect();
     let file = plane.dir().join("deploy.json");

@@ -173,7 +173,7 @@ async fn start_on_nodes(number: usize) -> Result<Fixture<DeployedController>> {
 }
 
 fn dir(name: &str) -> std::path::PathBuf {
-    paths::state().join("tests").join(name)
+    paths::tests().join(name)
 }
 
 async fn start(name: &str, options: Options) -> Result<Fixture> {

@@ -37,6 +37,14 @@ pub fn state() -> PathBuf {
     root().join("target")
 }
 
+/// Where control planes of tests are: elsewhere for each process that has a folder of its own in `ATOMIX_TESTS`.
+pub fn tests() -> PathBuf {
+    match std::env::var_os("ATOMIX_TESTS") {
+        Some(folder) if !folder.is_empty() => state().join(folder),
+        _ => state().join("tests"),
+    }
+}
+
 /// What a user applies.
 pub fn dist() -> PathBuf {
     root().join("dist")

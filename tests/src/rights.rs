@@ -1,12 +1,15 @@
 //! Which rights `deploy/` gives the controller's account, and which of them it used while tests ran, as the audit logs say that their
-//! control planes leave behind. Starts nothing.
+//! control planes leave behind.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::audit::{self, Request};
 use crate::controller::USER;
@@ -62,39 +65,130 @@ impl Right {
 
 /// What the roles in `deploy/` allow, but for those of plugins.
 pub fn allowed() -> Result<BTreeSet<Right>> {
-    let mut rights = BTreeSet::new();
+    Ok(deploy::read()?.iter().filter(|object| is_role(object)).flat_map(of_role).collect())
+}
+
+fn is_role(object: &Value) -> bool {
+    object["kind"] == "ClusterRole" || object["kind"] == "Role"
+}
+
+fn of_role(role: &Value) -> BTreeSet<Right> {
     let texts = |rule: &Value, field: &str| -> Vec<String> {
         let list = rule[field].as_array().into_iter().flatten();
         list.filter_map(|text| text.as_str().map(str::to_owned)).collect()
     };
-    for role in deploy::read()?.iter().filter(|object| object["kind"] == "ClusterRole" || object["kind"] == "Role") {
-        for rule in role["rules"].as_array().into_iter().flatten() {
-            let mut names = texts(rule, "resourceNames");
-            if names.is_empty() {
-                names.push(String::new());
-            }
-            for group in texts(rule, "apiGroups") {
-                for resource in texts(rule, "resources") {
-                    for verb in texts(rule, "verbs") {
-                        rights.extend(names.iter().map(|name| Right {
-                            group: group.clone(),
-                            resource: resource.clone(),
-                            verb: verb.clone(),
-                            name: name.clone(),
-                            own_namespace: role["kind"] == "Role",
-                        }));
-                    }
+    let mut rights = BTreeSet::new();
+    for rule in role["rules"].as_array().into_iter().flatten() {
+        let mut names = texts(rule, "resourceNames");
+        if names.is_empty() {
+            names.push(String::new());
+        }
+        for group in texts(rule, "apiGroups") {
+            for resource in texts(rule, "resources") {
+                for verb in texts(rule, "verbs") {
+                    rights.extend(names.iter().map(|name| Right {
+                        group: group.clone(),
+                        resource: resource.clone(),
+                        verb: verb.clone(),
+                        name: name.clone(),
+                        own_namespace: role["kind"] == "Role",
+                    }));
                 }
             }
         }
     }
-    Ok(rights)
+    rights
+}
+
+/// Names in the environment the right, in words, that the roles are applied without.
+pub const WITHOUT: &str = "ATOMIX_WITHOUT_RIGHT";
+
+/// Takes the right that [`WITHOUT`] names, if it is set, out of the roles among these objects.
+pub fn without_one(objects: &mut [Value]) {
+    let Ok(without) = std::env::var(WITHOUT) else { return };
+    for role in objects.iter_mut().filter(|object| is_role(object)) {
+        let rights = of_role(role);
+        if !rights.iter().any(|right| right.to_string() == without) {
+            continue;
+        }
+        let left = rights.into_iter().filter(|right| right.to_string() != without).map(|Right { group, resource, verb, name, .. }| {
+            let mut rule = json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]});
+            if !name.is_empty() {
+                rule["resourceNames"] = json!([name]);
+            }
+            rule
+        });
+        role["rules"] = left.collect();
+    }
+}
+
+/// A test on a control plane, and rights without each of which it fails.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // its fields explain themselves
+pub struct Row {
+    pub test: String,
+    pub rights: Vec<String>,
+}
+
+/// `tests/rights.yaml`.
+pub fn table() -> Result<Vec<Row>> {
+    let path = paths::root().join("tests/rights.yaml");
+    let text = fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
+    serde_saphyr::from_str(&text).with_context(|| format!("{} is no table of rights", path.display()))
+}
+
+/// Runs each test of `tests/rights.yaml` without each of its rights, so many at a time: it has to fail.
+///
+/// # Errors
+/// One of them passed, or could not be run.
+pub fn need_each(at_a_time: usize) -> Result<()> {
+    let runs: Vec<(String, String)> =
+        table()?.into_iter().flat_map(|row| row.rights.into_iter().map(move |right| (row.test.clone(), right))).collect();
+    let (next, passed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_a_time.max(1))
+            .map(|_| {
+                scope.spawn(|| -> Result<()> {
+                    while let Some((test, right)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let has_passed = passes_without(test, right)?;
+                        println!("{} without {right}: {test}", if has_passed { "PASSES" } else { "fails" });
+                        if has_passed {
+                            passed.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{right}: {test}"));
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| bail!("a run panicked")))
+    })?;
+    let passed = passed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if !passed.is_empty() {
+        bail!("{} tests pass without a right that they are there for:\n  {}", passed.len(), passed.join("\n  "));
+    }
+    println!("without each of {} rights its test fails", runs.len());
+    Ok(())
+}
+
+fn passes_without(test: &str, right: &str) -> Result<bool> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["test", "--quiet", "--package", "atomix-tests", "--test", "controlplane", "--", test]);
+    cargo.current_dir(paths::root()).env(WITHOUT, right).env("ATOMIX_PREBUILT", "1").env("RUST_LIB_BACKTRACE", "0");
+    let folder = format!("without-{}", right.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+    let output = cargo.env("ATOMIX_TESTS", &folder).output().context("could not run cargo")?;
+    fs::remove_dir_all(paths::state().join(&folder)).ok(); // else each leaves its logs
+    let text = String::from_utf8_lossy(&output.stdout);
+    match text.contains("1 passed") || text.contains("1 failed") {
+        true => Ok(output.status.success()),
+        false => bail!("{test} was not run without {right}: {text}{}", String::from_utf8_lossy(&output.stderr)),
+    }
 }
 
 /// Requests of the controller that were let through, on all control planes of tests since it was built.
 fn requests() -> Result<Vec<Request>> {
     let built = fs::metadata(paths::controller_program()?).and_then(|program| program.modified())?;
-    let folder = paths::state().join("tests");
+    let folder = paths::tests();
     let mut requests = Vec::new();
     for plane in fs::read_dir(&folder).with_context(|| format!("could not read {}", folder.display()))? {
         let log = plane?.path().join("audit.log");

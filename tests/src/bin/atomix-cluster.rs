@@ -31,7 +31,11 @@ enum Command {
     /// Say whether real nodes can run here, and install what they need where that can be done
     Nodes,
     /// Say whether the controller used each of its rights in the tests that ran since it was built
-    Rights,
+    Rights {
+        /// Instead run the test of each right in tests/rights.yaml without it, so many at a time (an hour on 2 cores)
+        #[arg(long, value_name = "AT_A_TIME")]
+        without_each: Option<usize>,
+    },
     /// Bring the cluster up in the background, unless it is
     Up,
     /// Bring the cluster up and take the walk of the README on it
@@ -125,7 +129,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Manifests => dist::build()?,
         Command::Image => dist::image().map(drop)?,
         Command::Nodes => real_nodes::require()?,
-        Command::Rights => rights::check()?,
+        Command::Rights { without_each: None } => rights::check()?,
+        Command::Rights { without_each: Some(at_a_time) } => rights::need_each(at_a_time)?,
         Command::Up => dev_cluster::up(dev_cluster::nodes_asked()?, || {})?,
         Command::Demo => demo::demo()?,
         Command::Down => dev_cluster::down()?,
