@@ -219,6 +219,11 @@ impl Reason {
     pub fn of(text: &str) -> Reason {
         Reason::known(text).unwrap_or_else(|| Reason::Other(text.to_owned()))
     }
+
+    /// Whether it may be a reason of members that are missing. Others are of what the controller could not do: they end with that.
+    pub fn may_be_of_members(&self) -> bool {
+        matches!(self, Reason::MembersNotReady | Reason::ProgressDeadlineExceeded | Reason::NotFound | Reason::Other(_))
+    }
 }
 
 impl fmt::Display for Reason {

@@ -64,7 +64,11 @@ pub fn events(before: &DatabaseStatus, after: &DatabaseStatus, notes: &[Note]) -
                 say(true, &reason, condition.message.clone())
             }
             (ConditionType::Degraded, "False") if was == "True" => {
-                say(false, &EventReason::Recovered, "nothing is missing any more".to_owned())
+                let message = match Reason::of(why) {
+                    why if why.may_be_of_members() => "nothing is missing any more".to_owned(),
+                    why => format!("{why} is over"),
+                };
+                say(false, &EventReason::Recovered, message)
             }
             (ConditionType::PluginCurrent, "False") if reason == Reason::Removed => {
                 say(true, &EventReason::PluginRemoved, condition.message.clone())

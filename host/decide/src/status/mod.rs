@@ -282,8 +282,9 @@ fn worst<'a>(states: impl IntoIterator<Item = &'a PartitionState>) -> Option<(&'
 /// What becomes of a database's condition Degraded while there is no fault.
 fn judged(before: &DatabaseStatus, (pass, progress): (&Pass, &Progress), now: Timestamp) -> (Verdict, Option<Timestamp>) {
     let health = pass.stage.planned().map(|planned| planned.health.clone()).unwrap_or_default();
+    let degraded = standing(&before.conditions, ConditionType::Degraded).filter(|it| it.0 == "True").map(|it| it.1);
     let under = Circumstances {
-        degraded: standing(&before.conditions, ConditionType::Degraded).filter(|it| it.0 == "True").map(|it| it.1),
+        degraded: degraded.filter(Reason::may_be_of_members),
         settled_at: settled_at(&before.conditions, Some(pass.stage.start().generation)),
         rolling: progress.rolling || progress.applying,
         overdue: progress.overdue,

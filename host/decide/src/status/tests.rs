@@ -351,6 +351,23 @@ fn a_bad_plugin_leaves_what_is_known_and_says_so() {
 }
 
 #[test]
+fn what_the_controller_could_not_do_is_over_as_soon_as_it_is_done() {
+    for reason in [Reason::Forbidden, Reason::ApiUnavailable, Reason::NameTaken, Reason::FieldContested] {
+        let fault = Fault::Cluster { reason: reason.clone(), message: "could not apply Service db-1".into() };
+        let failing = database(&DatabaseStatus::default(), &failed(fault), at(0));
+        assert_eq!(condition(&failing, "Degraded").1, reason.to_string());
+        let starting = database(&failing, &pass_with(vec![state(1, false, Some(MEMBERS_NOT_READY))]), at(1));
+        assert_eq!(condition(&starting, "Degraded"), ("False", "AsExpected", ""), "{reason}");
+        let recovered: Vec<_> =
+            events(&failing, &starting, &[]).into_iter().filter(|event| event.reason == "Recovered").collect();
+        assert_eq!(recovered[0].note, format!("{reason} is over"), "members are missing still");
+        let ready = database(&starting, &pass_with(vec![state(1, true, None)]), at(2));
+        assert_eq!(ready.phase.as_deref(), Some("Ready"), "{reason}");
+        assert!(events(&starting, &ready, &[]).iter().any(|event| event.reason == "Ready"), "{reason}");
+    }
+}
+
+#[test]
 fn a_change_that_was_not_taken_is_named_and_all_else_goes_on() {
     let mut it = pass_with(vec![state(1, true, None)]);
     it.unsupported =

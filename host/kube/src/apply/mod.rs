@@ -304,6 +304,10 @@ fn orphan(title: &str, target: &Target<'_>) -> Fault {
     Fault::Cluster { reason: Reason::NameTaken, message }
 }
 
+/// How the API server's admission plugin OwnerReferencesPermissionEnforcement refuses an owner whose definition it does not know yet; no
+/// role mends that.
+const NO_MAPPING: &str = "cannot find RESTMapping";
+
 /// Sorts an API's refusal by who must act.
 fn fault(deed: &str, title: &str, error: &Error) -> Fault {
     let Error::Api(status) = error else {
@@ -312,6 +316,10 @@ fn fault(deed: &str, title: &str, error: &Error) -> Fault {
     let message = plain(&format!("could not {deed} {title}: {}", status.message)); // it quotes what a plugin wrote
     match status.code {
         403 if is_taken(status) => taken(title, "it does not belong to this database"),
+        403 if status.message.contains(NO_MAPPING) => {
+            let message = format!("{message} (it looks for definitions every few seconds; trying again)");
+            Fault::Cluster { reason: Reason::ApiUnavailable, message }
+        }
         403 => Fault::Cluster { reason: Reason::Forbidden, message },
         404 => Fault::Cluster { reason: Reason::NotFound, message },
         409 => Fault::Cluster { reason: Reason::Conflict, message },
@@ -350,5 +358,7 @@ mod tests {
         assert_eq!(refused(&taken, &taken), Reason::NameTaken);
         assert_eq!(refused(&kind, &kind), Reason::Forbidden);
         assert_eq!(refused("a webhook of theirs says NameTaken", ""), Reason::Forbidden);
+        let early = "cannot set blockOwnerDeletion in this case because cannot find RESTMapping for APIVersion cloud.atomix.io/v1beta3";
+        assert_eq!(refused(early, ""), Reason::ApiUnavailable, "no role mends that");
     }
 }
