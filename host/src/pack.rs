@@ -17,11 +17,11 @@ use atomix_model::names::PLUGIN_LABEL;
 /// Label by which the rules of plugins' roles become the controller's.
 pub const AGGREGATE_LABEL: &str = "storage.cloud.atomix.io/aggregate-to-controller";
 
-/// Annotation of a plugin's role: kinds that it grants and whose objects nobody checks.
+/// Annotation of a plugin's role: kinds that it grants and whose objects admission does not check.
 pub const UNCHECKED: &str = "storage.cloud.atomix.io/unchecked";
 
-/// All manifests of a plugin, in the order in which to apply them; `groups` says whether it serves groups of the first gRPC API, for
-/// which classes are created. An error says why the plugin fits into no ConfigMap.
+/// All manifests of a plugin, in the order in which to apply them; `groups` is whether it serves groups of the first gRPC
+/// API, for which classes are created. The error is why the plugin fits into no ConfigMap.
 pub fn manifests(descriptor: &Descriptor, groups: bool, bytes: &[u8], namespace: &str) -> Result<Vec<Value>, String> {
     let mut manifests: Vec<Value> = descriptor.class_kinds.iter().map(|kind| definition(descriptor, kind)).collect();
     manifests.push(role(descriptor, groups));
@@ -78,7 +78,8 @@ pub fn definition(descriptor: &Descriptor, class: &ClassKind) -> Value {
     })
 }
 
-/// The role that grants a plugin what it says it needs. To create it is an administrator's act: it is the grant, not the wish.
+/// The role that grants a plugin what its descriptor lists. Only an administrator may create it: it is the grant, not the
+/// request.
 pub fn role(descriptor: &Descriptor, groups: bool) -> Value {
     let mut rules: BTreeMap<(&str, &[&str]), Vec<&str>> = BTreeMap::new();
     for kind in &descriptor.emits {
@@ -114,8 +115,8 @@ pub fn role(descriptor: &Descriptor, groups: bool) -> Value {
     role
 }
 
-/// Kinds that a plugin emits and that its plans are not held to what is of their own database in: nobody here knows what such objects
-/// do. To grant one is to trust the plugin with all that it does in the namespaces of its databases.
+/// Kinds that a plugin emits and in which admission cannot restrict its plans to their own database, since the kind is
+/// unknown here. To grant one is to trust the plugin with all that such objects do in the namespaces of its databases.
 pub fn unchecked(descriptor: &Descriptor) -> Vec<String> {
     let unknown = descriptor.emits.iter().filter(|kind| !admission::is_known(&kind.group, &kind.kind));
     unknown
@@ -215,9 +216,9 @@ mod tests {
     fn the_first_version_of_a_class_is_stored_and_all_are_served() {
         let definition = definition(&descriptor(), &descriptor().class_kinds[0]);
         let versions = definition["spec"]["versions"].as_array().expect("versions are a list");
-        let told: Vec<_> = versions.iter().map(|v| (&v["name"], &v["storage"], &v["served"])).collect();
+        let versions: Vec<_> = versions.iter().map(|v| (&v["name"], &v["storage"], &v["served"])).collect();
         let yes = json!(true);
-        assert_eq!(told, [(&json!("v1beta1"), &yes, &yes), (&json!("v1beta3"), &json!(false), &yes)]);
+        assert_eq!(versions, [(&json!("v1beta1"), &yes, &yes), (&json!("v1beta3"), &json!(false), &yes)]);
         assert_eq!(definition["metadata"]["name"], "webstorageclasses.storage.cloud.atomix.io");
     }
 
@@ -232,7 +233,7 @@ mod tests {
                 (seed >> 24) as u8
             })
             .collect();
-        let said = pack(&noise).expect_err("it is too large");
-        assert!(said.contains("once compressed; a ConfigMap holds at most 1048576"), "{said}");
+        let error = pack(&noise).expect_err("it is too large");
+        assert!(error.contains("once compressed; a ConfigMap holds at most 1048576"), "{error}");
     }
 }

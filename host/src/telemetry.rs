@@ -27,9 +27,9 @@ const CONNECTION_LIMITS: ConnectionLimits = ConnectionLimits {
     idle: Some(limits::HTTP_IDLE_MAX),
 };
 
-/// The variable that says which log lines are written, e.g. `info` or `warn,atomix_controller=debug`.
+/// The variable that sets which log lines are written, e.g. `info` or `warn,atomix_controller=debug`.
 pub const LOG_VARIABLE: &str = "ATOMIX_LOG";
-/// The variable that says where metrics and health are served.
+/// The variable that sets where metrics and health are served.
 pub const LISTEN_VARIABLE: &str = "ATOMIX_METRICS_ADDR";
 
 /// What a log line looks like.
@@ -60,7 +60,7 @@ pub fn log(filter: &str, format: LogFormat) -> anyhow::Result<()> {
 /// Whether the process can do its work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
-    /// Not yet, or not any more; the text says what is awaited.
+    /// Not yet, or not any more; the text names what is awaited.
     Waiting(String),
     /// It can.
     Ready,
@@ -71,14 +71,14 @@ pub enum Readiness {
 pub struct Health {
     /// The numbers.
     pub metrics: Arc<Metrics>,
-    /// Says what stands still that should not, if anything does.
+    /// Returns an error that names what is stuck, if anything is.
     pub moves: Arc<dyn Fn() -> Result<(), String> + Send + Sync>,
 }
 
 /// Takes the address for metrics and health; port 0 takes a free one.
 ///
 /// # Errors
-/// The address cannot be had; the message names it and the variable that says another.
+/// The address cannot be bound; the message names it and the variable that sets another.
 pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| {
         format!("could not listen on {address} for metrics and health; set {LISTEN_VARIABLE} (or --metrics-addr) to a free address")
@@ -155,8 +155,8 @@ mod tests {
 
         assert!(answer(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         let _ = stuck.send_replace(Err("a pass hangs".to_owned()));
-        let told = answer(address, "/healthz").await;
-        assert!(told.starts_with("HTTP/1.1 503") && told.ends_with("a pass hangs\n"), "{told}");
+        let text = answer(address, "/healthz").await;
+        assert!(text.starts_with("HTTP/1.1 503") && text.ends_with("a pass hangs\n"), "{text}");
         let waiting = answer(address, "/readyz").await;
         assert!(
             waiting.starts_with("HTTP/1.1 503") && waiting.ends_with("the cache of databases is not filled\n"),
@@ -175,16 +175,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taken_port_is_named_with_the_variable_that_says_another() {
+    async fn a_taken_port_is_named_with_the_variable_that_sets_another() {
         let first = listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = first.local_addr().unwrap();
-        let told = format!("{:#}", listen(address).await.unwrap_err());
-        assert!(told.contains(&address.to_string()) && told.contains("ATOMIX_METRICS_ADDR"), "{told}");
+        let text = format!("{:#}", listen(address).await.unwrap_err());
+        assert!(text.contains(&address.to_string()) && text.contains("ATOMIX_METRICS_ADDR"), "{text}");
     }
 
     #[test]
     fn a_wrong_filter_is_named_with_its_variable() {
-        let told = format!("{:#}", log("atomix=loud", LogFormat::Text).unwrap_err());
-        assert!(told.starts_with("ATOMIX_LOG: \"atomix=loud\" is no log filter"), "{told}");
+        let text = format!("{:#}", log("atomix=loud", LogFormat::Text).unwrap_err());
+        assert!(text.starts_with("ATOMIX_LOG: \"atomix=loud\" is no log filter"), "{text}");
     }
 }

@@ -1,5 +1,5 @@
-//! May this plan be written? Checks it against what was granted and against what a tenant may do, and stamps each object with
-//! namespace, owner, labels and hash. Pure: knows no client and no clock. Only here is an [`Admitted`] made.
+//! Whether a plan may be written: checks it against what was granted and against what a tenant may do, and stamps each
+//! object with namespace, owner, labels and hash. Pure: knows no client and no clock. Only here is an [`Admitted`] made.
 
 mod ownership;
 mod pods;
@@ -24,7 +24,7 @@ use ownership::{Asked, Own};
 pub struct Admitted {
     /// Objects in write order, the database's Partitions first.
     pub objects: Vec<Stamped>,
-    /// Hash over the plugin's objects, before they were stamped: the same for the same plan, whoever the controller is.
+    /// Hash over the plugin's objects, before they were stamped: the same for the same plan, whichever controller makes it.
     pub hash: String,
     _by_admit: (),
 }
@@ -94,7 +94,7 @@ const TEMPLATES: [(&str, &str, &str); 8] = [
     ("batch", "Job", "/spec/template"),
 ];
 
-/// Admits a plan, or says what in it may not be and where.
+/// Admits a plan, or returns what in it is not allowed and where.
 pub fn admit(
     plan: &Plan,
     request: &Request,
@@ -113,9 +113,9 @@ pub fn admit(
     let class_kind = descriptor.class_kinds.iter().find(|kind| kind.kind == request.class.kind);
     let own = Own::of(plan, request, class_kind.map(|kind| &kind.spec_schema));
     for object in &plan.objects {
-        let blame = |what: String| plain(&format!("object {:?}: {what}", object.id));
-        let kind = kind_of(object, descriptor, grants).map_err(blame)?;
-        let asked = check(&kind, object, request, &own).map_err(blame)?;
+        let in_object = |what: String| plain(&format!("object {:?}: {what}", object.id));
+        let kind = kind_of(object, descriptor, grants).map_err(in_object)?;
+        let asked = check(&kind, object, request, &own).map_err(in_object)?;
         hashed.push(object.manifest.clone());
         objects.push(stamp.stamped(kind, object.manifest.clone(), &asked));
     }
@@ -129,7 +129,8 @@ pub fn template_pointer(group: &str, kind: &str) -> Option<&'static str> {
     TEMPLATES.iter().find(|(g, k, _)| *g == group && *k == kind).map(|(_, _, pointer)| *pointer)
 }
 
-/// Whether objects of a kind are held to what is of their own database. Of others nobody here knows what they do.
+/// Whether objects of a kind are restricted to what is of their own database. What objects of other kinds do is unknown
+/// here.
 pub fn is_known(group: &str, kind: &str) -> bool {
     references::is_known(group, kind)
 }
@@ -204,7 +205,7 @@ fn check(kind: &Kind, object: &PlannedObject, request: &Request, own: &Own<'_>) 
     Ok(asked)
 }
 
-/// A policy that deletes volumes with what used them is the user's to ask for, not the plugin's.
+/// A policy that deletes volumes with what used them is for the user's class to set, not for the plugin.
 fn retention(manifest: &Value, class: &Value, asked: &mut Asked) -> Result<(), String> {
     for when in ["whenDeleted", "whenScaled"] {
         let deletes = |root: &Value, path: &str| {
@@ -233,7 +234,7 @@ fn empty(value: &Value) -> bool {
         || value == ""
 }
 
-/// Whether a field says anything, however it is spelled: `8080.0` and `"true"` do.
+/// Whether a field is set, however it is spelled: `8080.0` and `"true"` are.
 fn is_set(value: &Value) -> bool {
     !(value.is_null() || *value == false || value.as_f64() == Some(0.0) || value == "")
 }
@@ -276,7 +277,7 @@ impl Stamp {
     }
 
     fn stamped(&self, kind: Kind, mut manifest: Value, asked: &Asked) -> Stamped {
-        drop_nulls(&mut manifest); // null says absent, and in the key of a list item the API server refuses it
+        drop_nulls(&mut manifest); // null means absent, and in the key of a list item the API server refuses it
         let once = kind.group.is_empty() && kind.plural == "persistentvolumeclaims";
         let pointer = template_pointer(&kind.group, &kind.kind);
         let template = |of: &Value| pointer.and_then(|pointer| of.pointer(pointer)).map(names::hash_json);
@@ -320,7 +321,7 @@ impl Stamp {
     }
 }
 
-/// Hash of a manifest that tells the hash of its template.
+/// Hash of a manifest with the hash of its template, if it has one, as an annotation.
 fn hash_of(mut manifest: Value, template: Option<&str>) -> String {
     if let (Some(template), Some(annotations)) =
         (template, manifest.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut))

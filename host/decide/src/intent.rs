@@ -1,5 +1,5 @@
-//! A plan that is about to be written: what of it must be recorded before its first object, and what speaks against writing it. Knows no
-//! client; time is an argument.
+//! A plan that is about to be written: what of it must be recorded before its first object, and why it may not be written.
+//! Knows no client; time is an argument.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -27,7 +27,7 @@ pub struct Intent<'a> {
     pub digest: &'a str,
 }
 
-/// The objects that a plan would change although nobody edited anything, each with a field; none if somebody did.
+/// The objects that a plan would change although nothing was edited, each with a field; none if something was.
 pub type ChangesByItself = Option<Vec<(String, String)>>;
 
 impl Intent<'_> {
@@ -61,13 +61,13 @@ impl Intent<'_> {
         Standing::of(objects, &self.owner(), self.admitted, &self.kinds())
     }
 
-    /// Whether the plan was made from an older database or class than the one that is recorded. That was made from a later edit, unless
-    /// somebody wrote the status by hand: the API server has to be asked.
+    /// Whether the plan was made from an older database or class than the one that is recorded. That was made from a later
+    /// edit, unless the status was written by hand: the API server has to be read.
     pub fn is_behind(&self) -> bool {
         self.running().is_some_and(|running| objects::is_older(&self.plan(), running))
     }
 
-    /// Finds out whether anything speaks against writing the plan.
+    /// Checks whether the plan may be written.
     ///
     /// # Errors
     /// It is held, it cannot be written as a whole, or it changes too often by itself.
@@ -89,7 +89,7 @@ impl Intent<'_> {
         let changed = by_itself.then(|| standing.changed(self.admitted, &owner));
         match &changed {
             Some(changed) => churn.may_be_written(changed, now)?,
-            None if is_another => *churn = PlanChurn::default(), // somebody edited something
+            None if is_another => *churn = PlanChurn::default(), // something was edited
             None => {}
         }
         Ok(changed)
@@ -100,7 +100,7 @@ impl Intent<'_> {
     }
 }
 
-/// Hash of the plan that somebody accepted.
+/// Hash of the plan that was accepted.
 pub fn accepted(database: &Database) -> Option<&str> {
     database.metadata.annotations.as_ref()?.get(names::ACCEPT).map(String::as_str)
 }

@@ -1,5 +1,6 @@
-//! What is decided, as plain functions over plain data: what a plan may depend on, which plans may be written, what differs from what is
-//! live, what that would disturb, and what status says of it. Nothing here waits, knows a client, or asks for the time.
+//! What is decided, as plain functions over plain data: what a plan may depend on, which plans may be written, what differs
+//! from what is live, what that would disturb, and how status reports it. Nothing here waits, knows a client, or reads the
+//! time.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 

@@ -169,7 +169,8 @@ pub fn class(database: &Database, kind: &ClassKind, objects: &dyn Objects) -> Re
     })
 }
 
-/// Whether a class is owned by an older database of the same name: it is about to be collected, and says what that one was.
+/// Whether a class is owned by an older database of the same name: it is about to be garbage collected, and describes that
+/// earlier one.
 fn of_an_older_one(class: &Live, database: &Database) -> bool {
     let owners = class.body.pointer("/metadata/ownerReferences").and_then(Value::as_array);
     let mut same_name = owners.into_iter().flatten().filter(|owner| {
@@ -189,9 +190,9 @@ fn names_it(wanted: &StorageClassRef, in_use: &ClassInUse, own: &str) -> bool {
         && (named == place(&in_use.wanted_namespace) || named == in_use.namespace)
 }
 
-/// A running database stays on its class, and on how its partitions share clusters, whatever its spec says now. The API server refuses
-/// such an edit; where it did not (with an older definition), it is taken in no part: the spec becomes what runs, and what it was to
-/// be is answered.
+/// A running database stays on its class, and on how its partitions share clusters, whatever its spec is now. The API
+/// server refuses such an edit; where it did not (with an older definition), no part of it is applied: the spec becomes what
+/// runs, and the changes that are not made are returned.
 pub fn keep_what_runs(database: &mut Database) -> Vec<Unsupported> {
     let own = database.metadata.namespace.clone().unwrap_or_default();
     let Some(status) = database.status.as_ref() else { return Vec::new() };

@@ -13,7 +13,7 @@ use atomix_model::crd::database::{ClassInUse, GroupStatus, PlanInUse, PluginInUs
 use atomix_model::fault::Fault;
 use atomix_model::object::Kind;
 
-/// What the Database alone says.
+/// What follows from the Database alone.
 #[derive(Clone, Debug, Default)]
 pub struct Start {
     /// Generation of the Database.
@@ -43,7 +43,7 @@ pub struct Resolved {
     pub plugin_outdated: Option<(Reason, String)>,
 }
 
-/// What the caches hold, and what follows from it before any plan.
+/// What the caches hold, and what follows from that before any plan.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// The step before.
@@ -54,20 +54,21 @@ pub struct Observed {
     pub pod_labels: BTreeMap<String, String>,
 }
 
-/// The plugin's answer, and how what runs goes in its light.
+/// The plugin's answer, and the state of what runs, judged by it.
 #[derive(Clone, Debug, Default)]
 pub struct Planned {
     /// The step before.
     pub observed: Observed,
-    /// How each partition goes, with causes that only Kubernetes tells.
+    /// The state of each partition, with causes that only Kubernetes reports.
     pub states: Vec<PartitionState>,
     /// How partitions and workloads have come along.
     pub health: Health,
     /// Changes that running storage cannot make.
     pub unsupported: Vec<Unsupported>,
-    /// What the plugin wants a person to know.
+    /// Notes of the plugin for a person.
     pub notes: Vec<Note>,
-    /// What the class means as a group of the old gRPC API: None within if the plugin has no groups, [`Fault::Plugin`] if asking failed.
+    /// What the class means as a group of the old gRPC API: None within if the plugin has no groups, [`Fault::Plugin`] if
+    /// the call failed.
     pub group: Option<Result<Option<GroupStatus>, Fault>>,
 }
 
@@ -82,7 +83,7 @@ pub struct Health {
     pub rollout: Rollout,
     /// Until when containers that kept exiting may do so again.
     pub unsteady_until: Option<Timestamp>,
-    /// When there is more to know of causes, although nothing may happen.
+    /// When causes are to be looked for again, although no event may come.
     pub look_again: Option<Duration>,
 }
 

@@ -1,5 +1,5 @@
-//! Plans that change although nobody edited anything. A plan may proceed in steps, as the objects it waits for appear; a plan that changes
-//! the same object again and again depends on what it wrote itself. Pure: time is an argument.
+//! Plans that change although nothing was edited. A plan may proceed in steps, as the objects it waits for appear; a plan
+//! that changes the same object again and again depends on what it wrote itself. Pure: time is an argument.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ impl PlanChurn {
     }
 
     /// The fault to report while the plan keeps changing.
-    pub fn told(&self, now: Instant) -> Option<Fault> {
+    pub fn fault(&self, now: Instant) -> Option<Fault> {
         let (_, message) = self.0.values().find(|(backoff, _)| backoff.reported_for(now).is_some())?;
         Some(Fault::Unsettled { message: message.clone() })
     }
@@ -65,14 +65,14 @@ mod tests {
             assert_eq!(churn.may_be_written(&object(at), now), Ok(()));
             churn.written("plugin p", object(at), now);
         }
-        assert_eq!((churn.told(now), churn.again(now)), (None, None));
+        assert_eq!((churn.fault(now), churn.again(now)), (None, None));
         for _ in 0..limits::REPEATS_WITHOUT_DELAY {
             assert_eq!(churn.may_be_written(&object(7), now), Ok(()));
             churn.written("plugin p", object(7), now);
         }
         let fault = churn.may_be_written(&object(7), now).unwrap_err();
         assert!(fault.message().contains("StatefulSet db-7: spec.template"), "{fault}");
-        assert_eq!(churn.told(now), Some(fault));
+        assert_eq!(churn.fault(now), Some(fault));
         assert_eq!(churn.may_be_written(&object(8), now), Ok(()), "others go on");
     }
 }

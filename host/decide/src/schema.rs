@@ -1,6 +1,6 @@
-//! Whether a value fits the schema of a definition, as the API server would say it: structural schemas, unknown fields refused. Knows no
-//! definition and no class. Rules in CEL are the API server's alone: those of Databases compare an edit with what was, and offline nothing
-//! was.
+//! Whether a value fits the schema of a definition, as the API server would check it: structural schemas, unknown fields
+//! refused. Knows no definition and no class. Rules in CEL are the API server's alone: those of Databases compare an edit
+//! with the object before it, and offline there is none.
 
 use std::fmt::Display;
 
@@ -17,7 +17,7 @@ pub fn errors(path: &str, schema: &Value, value: &Value) -> Vec<String> {
 }
 
 struct Check {
-    /// Whether fields that are not named are nobody's concern: in `oneOf` and its like, which judge values only.
+    /// Whether unknown fields are ignored: in `oneOf` and its like, which judge values only.
     open: bool,
     errors: Vec<String>,
 }
@@ -156,20 +156,20 @@ impl Check {
 
     fn combined(&mut self, path: &str, schema: &Value, value: &Value) {
         let of = |field: &str| schema.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-        let said = |schema: &Value| {
+        let errors_of = |schema: &Value| {
             let mut check = Check { open: true, errors: Vec::new() };
             check.value(path, schema, value);
             check.errors
         };
-        of("allOf").iter().for_each(|schema| self.errors.extend(said(schema)));
-        let fits = |field: &str| of(field).iter().filter(|schema| said(schema).is_empty()).count();
+        of("allOf").iter().for_each(|schema| self.errors.extend(errors_of(schema)));
+        let fits = |field: &str| of(field).iter().filter(|schema| errors_of(schema).is_empty()).count();
         if !of("anyOf").is_empty() && fits("anyOf") == 0 {
             self.wrong(path, value, format_args!("one of {} forms is expected", of("anyOf").len()));
         }
         if !of("oneOf").is_empty() && fits("oneOf") != 1 {
             self.wrong(path, value, format_args!("just one of {} forms is expected", of("oneOf").len()));
         }
-        if schema.get("not").is_some_and(|schema| said(schema).is_empty()) {
+        if schema.get("not").is_some_and(|schema| errors_of(schema).is_empty()) {
             self.wrong(path, value, "that is not accepted");
         }
     }
@@ -227,7 +227,7 @@ mod tests {
         ] {
             assert_eq!(with(field, value.clone()), Vec::<String>::new(), "{field}: {value}");
         }
-        for (field, value, says) in [
+        for (field, value, expected) in [
             ("replicas", json!(99), "spec.replicas is 99; at most 9 is accepted"),
             ("replicas", json!(0), "spec.replicas is 0; at least 1 is accepted"),
             ("replicas", json!("3"), "spec.replicas is \"3\"; integer is expected"),
@@ -243,8 +243,8 @@ mod tests {
             ("env", json!([{"nam": "a"}]), "spec.env[0].nam is unknown; name are accepted"),
             ("one", json!({"x": "1", "y": "2"}), "just one of 2 forms"),
         ] {
-            let said = with(field, value.clone());
-            assert!(said.iter().any(|said| said.starts_with(says) || said.contains(says)), "{field}: {value}: {said:?}");
+            let errors = with(field, value.clone());
+            assert!(errors.iter().any(|error| error.contains(expected)), "{field}: {value}: {errors:?}");
         }
         assert_eq!(errors("spec", &schema, &json!({})), ["spec.image is missing"]);
     }

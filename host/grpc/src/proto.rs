@@ -29,7 +29,7 @@ pub mod primitive {
 /// All of `proto/` as an encoded `FileDescriptorSet`, for reflection.
 pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("descriptors");
 
-/// A message that was encoded when what it says last changed, and is only copied when it is asked for.
+/// A message that was encoded when its content last changed, and is only copied when it is sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encoded(pub Bytes);
 

@@ -171,7 +171,7 @@ fn kept_bytes_are_sent_as_they_are() {
 
 /// How many cases each test of arbitrary input tries: `ATOMIX_FUZZ_CASES`, for as long as one likes.
 fn cases() -> ProptestConfig {
-    let cases = std::env::var("ATOMIX_FUZZ_CASES").map_or(Ok(4096), |said| said.parse());
+    let cases = std::env::var("ATOMIX_FUZZ_CASES").map_or(Ok(4096), |text| text.parse());
     ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases.expect("ATOMIX_FUZZ_CASES is a number")) }
 }
 

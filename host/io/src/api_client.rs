@@ -1,5 +1,5 @@
-//! Clients of the API server whose every request ends: an answer that does not come is given up, and so is a connection that went
-//! dark. Knows no resource.
+//! Clients of the API server whose every request ends: an answer that does not come is given up, and so is a connection
+//! whose other end is gone. Knows no resource.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -48,7 +48,7 @@ impl Default for Timeouts {
 #[error("no answer of the API server within {0:?}: given up")]
 pub struct AnswerTimeout(Duration);
 
-/// What sends a request, each in its time.
+/// A service that sends requests, each within its time.
 pub type BoxedService = BoxCloneService<http::Request<Body>, http::Response<TimedBody>, BoxError>;
 
 /// A client. Needs a runtime.
@@ -175,8 +175,8 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
-    /// Something that takes connections and reads, and says `text` once it was asked; then nothing more.
-    async fn says(text: &'static str) -> Api<ConfigMap> {
+    /// A server that accepts connections, reads a request, and sends `text`; then nothing more.
+    async fn server_that_sends(text: &'static str) -> Api<ConfigMap> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -196,21 +196,21 @@ mod tests {
         Api::default_namespaced(client_with(&config, Identity::new(), times).unwrap())
     }
 
-    fn told<T: std::fmt::Debug>(answer: Result<kube::Result<T>, tokio::time::error::Elapsed>) -> String {
+    fn outcome<T: std::fmt::Debug>(answer: Result<kube::Result<T>, tokio::time::error::Elapsed>) -> String {
         answer.expect("it is given up").unwrap_err().to_string()
     }
 
     #[tokio::test]
-    async fn an_api_server_that_takes_requests_and_says_nothing_holds_nobody() {
-        let dark = says("").await;
+    async fn an_api_server_that_takes_requests_and_never_answers_blocks_no_caller() {
+        let dark = server_that_sends("").await;
         let most = Duration::from_secs(30);
-        let within = async |deed: &str, error: String| assert!(error.contains("within 100ms"), "{deed}: {error}");
-        within("get", told(tokio::time::timeout(most, dark.get("x")).await)).await;
-        within("list", told(tokio::time::timeout(most, dark.list(&ListParams::default())).await)).await;
+        let within = async |request: &str, error: String| assert!(error.contains("within 100ms"), "{request}: {error}");
+        within("get", outcome(tokio::time::timeout(most, dark.get("x")).await)).await;
+        within("list", outcome(tokio::time::timeout(most, dark.list(&ListParams::default())).await)).await;
         let patch = Patch::Merge(serde_json::json!({}));
-        within("patch", told(tokio::time::timeout(most, dark.patch("x", &PatchParams::default(), &patch)).await)).await;
+        within("patch", outcome(tokio::time::timeout(most, dark.patch("x", &PatchParams::default(), &patch)).await)).await;
         let watch = tokio::time::timeout(most, dark.watch(&WatchParams::default(), "0")).await;
-        within("watch", told(watch.map(|watch| watch.map(drop)))).await;
+        within("watch", outcome(watch.map(|watch| watch.map(drop)))).await;
     }
 
     #[tokio::test]
@@ -218,8 +218,8 @@ mod tests {
         let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 9999\r\n\r\n{\"kind\":";
         let most = Duration::from_secs(30);
         let start = std::time::Instant::now();
-        let half = says(head).await;
-        let error = told(tokio::time::timeout(most, half.list(&ListParams::default())).await);
+        let half = server_that_sends(head).await;
+        let error = outcome(tokio::time::timeout(most, half.list(&ListParams::default())).await);
         assert!(start.elapsed() >= Duration::from_millis(200) && start.elapsed() < most, "{error}");
         let start = std::time::Instant::now();
         let mut watch = half.watch(&WatchParams::default(), "0").await.unwrap().boxed();
@@ -227,7 +227,7 @@ mod tests {
         assert!(!matches!(ended, Some(Ok(_))) && start.elapsed() >= Duration::from_millis(400), "{ended:?}");
     }
 
-    /// Of the connections to a port of this machine, what the kernel waits for before it asks whether the other end is there.
+    /// Of the connections to a port of this machine, how long the kernel waits before it probes the other end.
     #[cfg(target_os = "linux")]
     fn keepalives(port: u16) -> Vec<Duration> {
         // local, remote, state, queues, timer:when, ... (https://docs.kernel.org/networking/proc_net_tcp.html); 2 is keepalive, and
@@ -241,14 +241,14 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn a_connection_that_says_nothing_is_asked_whether_its_other_end_is_there() {
+    async fn the_other_end_of_a_silent_connection_is_probed() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let config = Config::new(format!("http://{address}").parse().unwrap());
         let silent: Api<ConfigMap> = Api::default_namespaced(client(&config).unwrap());
         let call = tokio::spawn(async move { silent.get("x").await });
         let (mut stream, _) = listener.accept().await.unwrap();
-        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0, "it has asked, and awaits the answer");
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0, "the request was sent, and its answer is awaited");
         let looks = async {
             loop {
                 match keepalives(address.port()).as_slice() {

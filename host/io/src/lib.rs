@@ -1,5 +1,5 @@
-//! The edges that reconciling and serving share: caches that watches keep true, Leases that say who may write, clients of the API server
-//! that give up in time, connections that others hold open, tasks that must never end, and counts of all
+//! The edges that reconciling and serving share: caches that watches keep current, Leases that decide which replica may
+//! write, clients of the API server that give up in time, bounded connections, tasks that must never end, and metrics of all
 //! of it. Knows no plan and no plugin.
 
 pub mod api_client;

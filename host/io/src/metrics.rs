@@ -16,7 +16,7 @@ use atomix_model::limits;
 /// Media type of [`Metrics::text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What writes of kinds are counted under that are too many to be counted each.
+/// The label under which writes of further kinds are counted once there are too many kinds.
 const OTHER_KINDS: &str = "other";
 
 /// Everything that is counted. Cheap to share, counting never waits for anything slow.
@@ -44,7 +44,7 @@ impl Metrics {
         self.reconcile_seconds.observe(took.as_secs_f64());
     }
 
-    /// Counts one plan asked of a plugin.
+    /// Counts one call of a plugin for a plan.
     pub fn planned(&self, plugin: &str, result: Planned, took: Duration) {
         self.plans.get_or_create(&OfPlugin { plugin: plugin.into(), result }).inc();
         self.plan_seconds.observe(took.as_secs_f64());
@@ -59,17 +59,17 @@ impl Metrics {
         self.writes.get_or_create(&OfKind { kind: kind.into(), result }).inc();
     }
 
-    /// Says how many plugins are in a phase.
+    /// Sets how many plugins are in a phase.
     pub fn plugins(&self, phase: PluginPhase, count: usize) {
         self.plugins.get_or_create(&PluginsIn { phase }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Says how many databases are in a phase.
+    /// Sets how many databases are in a phase.
     pub fn databases(&self, phase: DatabasePhase, count: usize) {
         self.databases.get_or_create(&DatabasesIn { phase }).set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Says whether this replica leads.
+    /// Sets whether this replica leads.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
     }
@@ -171,9 +171,9 @@ words! {
         Waiting = "waiting",
         /// The user must change something.
         User = "user",
-        /// The plugin broke its promise.
+        /// The plugin broke its contract.
         Plugin = "plugin",
-        /// The cluster may heal by itself; tried again.
+        /// The cluster may recover by itself; tried again.
         Cluster = "cluster",
         /// A plan is held until it is accepted.
         Held = "held",
@@ -185,7 +185,7 @@ words! {
     Planned {
         /// A plan.
         Plan = "plan",
-        /// The plugin said why there is none.
+        /// The plugin returned why there is none.
         Refusal = "refusal",
         /// A trap, a limit or a malformed answer.
         Broken = "broken",
@@ -203,7 +203,7 @@ words! {
         Unchanged = "unchanged",
         /// It is gone, as no plan holds it any more.
         Pruned = "pruned",
-        /// The name belongs to somebody else.
+        /// The name belongs to another owner.
         NameTaken = "name-taken",
         /// The API server refused it for good.
         Refused = "refused",
@@ -235,7 +235,7 @@ words! {
         Progressing = "progressing",
         /// It answers, but something is missing.
         Degraded = "degraded",
-        /// It cannot go on without somebody.
+        /// It cannot go on until somebody acts.
         Blocked = "blocked",
     }
 }

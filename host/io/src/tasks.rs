@@ -5,9 +5,9 @@ use tokio::task::JoinHandle;
 /// What the process exits with when such a task has panicked: the same as when its main thread does.
 const PANICKED: i32 = 101;
 
-/// Starts a task without which the process is only half alive, and which never ends by itself. If it panics, the process ends and
-/// begins anew: a cache that nobody fills any more, or changes that nobody hears, would not be noticed from outside. Plugins are
-/// called elsewhere: what a call panics of ends that call.
+/// Starts a task without which the process cannot do its work, and which never ends by itself. If it panics, the process
+/// ends and is started again: a cache that is no longer filled, or changes that are no longer received, would not be noticed
+/// from outside. Plugins are called elsewhere: a panic there ends only that call.
 pub fn vital(name: &'static str, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     tokio::spawn(async move {
         let _ends = EndsWithPanic(name);
@@ -53,8 +53,8 @@ mod tests {
             "--nocapture",
         ]);
         let ended = inside.env(INSIDE, "1").output().unwrap();
-        let said = String::from_utf8_lossy(&ended.stderr);
-        assert!(said.contains("this one is nobody's concern") && said.contains("this one is\n"), "{said}");
-        assert_eq!(ended.status.code(), Some(PANICKED), "{said}");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert!(stderr.contains("this one is nobody's concern") && stderr.contains("this one is\n"), "{stderr}");
+        assert_eq!(ended.status.code(), Some(PANICKED), "{stderr}");
     }
 }

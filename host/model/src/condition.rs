@@ -289,7 +289,7 @@ pub enum PluginPhase {
 }
 
 impl PluginPhase {
-    /// The reason of conditions that say the same.
+    /// The reason of the conditions in this phase.
     pub fn reason(self) -> Reason {
         match self {
             PluginPhase::Serving => Reason::Serving,
@@ -317,7 +317,7 @@ mod tests {
             assert!(!matches!(reason, Reason::Other(_)) && reason.to_string() == word.text, "{word:?}");
             assert!(word.meaning.ends_with('.') && !word.remedy.ends_with('.'), "{word:?}");
             let somebody = word.actor != Actor::Nobody;
-            assert!(!somebody || !word.remedy.is_empty(), "{}: whoever must act is told what to do", word.text);
+            assert!(!somebody || !word.remedy.is_empty(), "{}: there is a remedy where somebody must act", word.text);
         }
         assert_eq!(Reason::of("NoLeader").to_string(), "NoLeader");
         for word in ConditionType::WORDS {

@@ -4,10 +4,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// The code of a problem without a known cause: members are not ready. While something starts it is no news.
+/// The code of a problem without a known cause: members are not ready. While something starts, this is expected.
 pub const MEMBERS_NOT_READY: &str = "MembersNotReady";
 
-/// What a plugin says it is.
+/// A plugin's description of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Descriptor {
@@ -267,8 +267,8 @@ pub fn short(text: &str) -> String {
     }
 }
 
-/// A text of others as it may be printed: a space stands for each character with which it could write over a terminal, forge lines of a
-/// log, or show in another order than it is in.
+/// Untrusted text as it may be printed: a space stands for each character with which it could write over a terminal, forge
+/// lines of a log, or appear in another order than it is in.
 pub fn plain(text: &str) -> String {
     let acts = |c: char| {
         let formats = ['\u{200b}'..='\u{200f}', '\u{2028}'..='\u{202e}', '\u{2060}'..='\u{206f}', '\u{feff}'..='\u{feff}'];

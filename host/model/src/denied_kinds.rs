@@ -9,12 +9,12 @@ const NEVER_WRITTEN: [(&str, &str); 35] = [
     ("", "componentstatuses"),
     ("", "endpoints"), // a Service of any address; those of pods are made from its selector
     ("", "events"),
-    ("", "limitranges"), // of everybody in the namespace
+    ("", "limitranges"), // bind everything in the namespace
     ("", "namespaces"),
     ("", "nodes"),
     ("", "persistentvolumes"),
     ("", "pods"), // they do not come back by themselves; and ephemeral ones escape the checks of templates
-    ("", "resourcequotas"), // of everybody in the namespace
+    ("", "resourcequotas"), // bind everything in the namespace
     ("", "secrets"),
     ("", "serviceaccounts"),
     ("apps", "controllerrevisions"), // what another's pods would be rolled back to

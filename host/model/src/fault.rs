@@ -15,20 +15,22 @@ pub enum Fault {
         /// What is wrong and what to do.
         message: String,
     },
-    /// The API server does not take an object as it was planned. Whoever made it so must act: the user by the class, the plugin's
-    /// author, or whoever set up a policy, a webhook or a quota of names. So it is tried again too, less and less often.
+    /// The API server does not take an object as it was planned. Whoever made it so must act: the user by the class, the
+    /// plugin's author, or the owner of a policy, a webhook or a quota of names. So it is tried again too, less and less
+    /// often.
     Refused {
-        /// What was tried, on what, what the API answered, and who planned it.
+        /// What was tried, on what, what the API answered, and the plugin that planned it.
         message: String,
     },
-    /// The caches are not whole, or older than what this controller or the one before it wrote. They will be, and that wakes us.
+    /// The caches are not whole, or older than what this controller or the one before it wrote. They will be, and that
+    /// starts the next pass.
     Unseen {
         /// What is not seen yet.
         message: String,
     },
-    /// Somebody else writes what we write. It goes on at a slow pace.
+    /// Another client writes what the controller writes. It goes on at a slow pace.
     Contested {
-        /// Which field of which object, and who.
+        /// The field, the object, and the other manager.
         message: String,
     },
     /// The plugin's plan changes again and again although nothing was edited. It goes on at a slow pace.
@@ -36,14 +38,14 @@ pub enum Fault {
         /// Names the plugin and what changes.
         message: String,
     },
-    /// Something must come first, and its coming wakes us: no retry.
+    /// Something must come first, and its arrival starts a pass: no retry.
     Waiting {
         /// Condition reason, e.g. [`Reason::DefinitionMissing`], or the plugin's own.
         reason: Reason,
         /// What is waited for.
         message: String,
     },
-    /// The plugin broke its promise: blamed by name, version and digest; what runs is kept.
+    /// The plugin broke its contract: named with version and digest; what runs is kept.
     Plugin {
         /// Names the plugin, its version and its digest.
         message: String,
@@ -55,7 +57,7 @@ pub enum Fault {
         /// What would happen.
         message: String,
     },
-    /// Nobody's: the cluster may heal by itself; tried again with a growing pause.
+    /// Nobody need act: the cluster may recover by itself; tried again with a growing pause.
     Cluster {
         /// Condition reason, e.g. [`Reason::NameTaken`].
         reason: Reason,
@@ -70,7 +72,7 @@ impl Fault {
         Fault::User { reason, message: message.into() }
     }
 
-    /// Waiting for something whose coming wakes us.
+    /// Waiting for something whose arrival starts a pass.
     pub fn waiting(reason: Reason, message: impl Into<String>) -> Fault {
         Fault::Waiting { reason, message: message.into() }
     }
@@ -99,7 +101,7 @@ impl Fault {
         }
     }
 
-    /// What a person should read.
+    /// The message, without the reason.
     pub fn message(&self) -> &str {
         match self {
             Fault::User { message, .. }

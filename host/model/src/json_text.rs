@@ -1,5 +1,5 @@
-//! What JSON text takes in memory once it is read: a few bytes make an object, and an object takes hundreds. Whoever reads text of others
-//! bounds it by this, before it is read. Knows no limit.
+//! What JSON text takes in memory once it is read: a few bytes make an object, and an object takes hundreds. Code that reads
+//! untrusted text bounds it by this, before it is read. Knows no limit.
 
 /// Bytes of an object that has a field: a node of a B-tree, with room for eleven.
 const OBJECT_BYTES: usize = 640;

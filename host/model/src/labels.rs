@@ -1,9 +1,9 @@
 //! Which labels of a Database its objects carry. Knows no object and no client.
 //!
-//! Tools that own what they apply put a label on it and later delete what carries the label and is no longer in their manifests. On a
-//! Service or a StatefulSet such a label would be a death sentence. Kubernetes has one rule by which to tell: labels without a prefix
-//! are private to the user, and automation must use a prefix. So labels without one are copied, and prefixed ones are only where they
-//! describe the program or the Database names them.
+//! Tools that own what they apply put a label on it and later delete what carries the label and is no longer in their
+//! manifests. Such a tool would delete a Service or a StatefulSet with such a label. Kubernetes has one rule that separates
+//! them: labels without a prefix are private to the user, and automation must use a prefix. So labels without one are
+//! copied, and prefixed ones are only where they describe the program or the Database names them.
 
 use std::collections::BTreeMap;
 
@@ -35,7 +35,7 @@ fn is_copied(key: &str, named: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// The keys that are copied of these, where the annotation says `named`.
+    /// The keys that are copied of these, where the annotation is `named`.
     fn copied_of(keys: &[&str], named: Option<&str>) -> Vec<String> {
         let owned = |text: &str| (text.to_owned(), "a".to_owned());
         let annotations = named.map(|named| BTreeMap::from([(names::COPY_LABELS.to_owned(), named.to_owned())]));
@@ -89,6 +89,6 @@ mod tests {
         assert_eq!(copied_of(&keys, Some("example.com/tier")), ["example.com/tier", "team"]);
         let both = Some("example.com/*,\n mesh.example.com/inject");
         assert_eq!(copied_of(&keys, both), keys);
-        assert_eq!(copied_of(&keys, Some("*, /*, example.com, example.com/")), ["team"], "no list says everything");
+        assert_eq!(copied_of(&keys, Some("*, /*, example.com, example.com/")), ["team"], "no entry stands for all labels");
     }
 }

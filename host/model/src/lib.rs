@@ -1,6 +1,6 @@
-//! The words that every other crate speaks: the resources that users write, the contract that plugins answer to, kinds and live
-//! objects of Kubernetes, grants, faults, names and limits. Plain data and plain functions: nothing here does I/O, waits or knows the
-//! time.
+//! The types that every other crate uses: the resources that users write, the contract with plugins, kinds and live objects
+//! of Kubernetes, grants, faults, names and limits. Plain data and plain functions: nothing here does I/O, waits or knows
+//! the time.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 

@@ -65,14 +65,14 @@ pub const CALL_MEMORY_KEPT_BYTES: usize = 2 * MIB;
 pub const CALL_TABLE_ELEMENTS_MAX: usize = 20_000;
 /// Most bytes of a guest's native stack.
 pub const CALL_STACK_BYTES_MAX: usize = 512 * KIB;
-/// Most bytes of what a guest says when it panics, as many as the SDK keeps: it stands in a condition's message.
+/// Most bytes of a guest's panic message, as many as the SDK keeps: it stands in a condition's message.
 pub const PANIC_MESSAGE_BYTES_MAX: usize = KIB;
 /// Revisions of a plugin that are remembered after they served: a database whose newest plan is held goes on with the one that planned
 /// what runs. Each is its compiled code, a megabyte or two.
 pub const REVISIONS_REMEMBERED: usize = 3;
 /// Revisions that a StoragePlugin lists: as many as are kept without being used, and more that databases run.
 pub const REVISIONS_LISTED_MAX: usize = 16;
-/// Fuel to say what the plugin is: ten times what a guest with a long schema uses. Loading is not to be slowed by one plugin.
+/// Fuel of `describe`: ten times what a guest with a long schema uses. Loading is not to be slowed by one plugin.
 pub const DESCRIBE_FUEL: u64 = 50_000_000;
 /// Fuel to check a class's spec: a user waits for the answer.
 pub const VALIDATE_FUEL: u64 = 50_000_000;
@@ -83,7 +83,7 @@ pub const PLAN_FUEL_PER_PARTITION: u64 = 5_000_000;
 /// Fuel that each observed object adds: a plan may look at every one of them.
 pub const PLAN_FUEL_PER_OBSERVED: u64 = 500_000;
 
-// ---- What a plugin may say that it is.
+// ---- What a plugin's descriptor may hold.
 
 /// Most characters of a plugin's name: `atomix-plugin-<name>` stays a DNS label.
 pub const PLUGIN_NAME_CHARS_MAX: usize = 40;
@@ -102,7 +102,7 @@ pub const DESCRIPTOR_TEXT_CHARS_MAX: usize = 253;
 /// Most bytes of a class's schema: definitions must stay far under the API server's request limit.
 pub const SCHEMA_BYTES_MAX: usize = 256 * KIB;
 
-// ---- What a plugin may say of groups of the old gRPC API.
+// ---- What a plugin may return for groups of the old gRPC API.
 
 /// Most protocols of a plugin: one for each of its class kinds.
 pub const PROTOCOLS_MAX: usize = CLASS_KINDS_MAX;
@@ -133,24 +133,25 @@ pub const WORD_CHARS_MAX: usize = 253;
 pub const MESSAGE_CHARS_MAX: usize = 4096;
 /// Most endpoints of one partition: the members of its cluster, and some.
 pub const ENDPOINTS_MAX: usize = 32;
-/// Most changes not taken, notes, or field errors in one answer: nobody reads more.
+/// Most changes not taken, notes, or field errors in one answer: more would not be read.
 pub const REMARKS_MAX: usize = 64;
 
 // ---- How often things are tried and written, and how much waits.
 
-/// Longest pause between two tries of something that may heal by itself (a right that is not there yet, a name that is taken):
-/// nothing wakes us when these change, and once a minute costs the API nothing.
+/// Longest pause between two tries of something that may recover by itself (a right that is not there yet, a name that is
+/// taken): no event reports that these changed, and one request a minute costs the API next to nothing.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
-/// First pause before what the API server did not take is sent again: nothing tells that it would now.
+/// First pause before what the API server did not take is sent again: no event reports that it would be accepted now.
 pub const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(5);
-/// How often in a row the same may be written again although nobody edited anything. A plan that goes by steps takes some, and a
+/// How often in a row the same may be written again although nothing was edited. A plan that goes by steps takes some, and a
 /// person who tries what happens some more.
 pub const REPEATS_WITHOUT_DELAY: u32 = 8;
-/// Longest pause between two writes of such a row: whoever writes the other way would see at most this of it.
+/// Longest pause between two writes of such a row: what another client writes in between stands for at most this long.
 pub const REPEAT_DELAY_MAX: Duration = Duration::from_secs(300);
 /// How long nothing may be written again for such a row to end: twice the longest pause.
 pub const REPEAT_RESET_AFTER: Duration = Duration::from_secs(600);
-/// Pause of a database after a pass that wrote something, before another one that knows of it: most often an event comes sooner.
+/// Pause of a database after a pass that wrote something, before the next one, which observes the writes: most often an
+/// event comes sooner.
 pub const PASS_AFTER_WRITES: Duration = Duration::from_secs(1);
 /// First pause before something is tried again.
 pub const RETRY_AFTER_MIN: Duration = Duration::from_millis(500);
@@ -158,7 +159,7 @@ pub const RETRY_AFTER_MIN: Duration = Duration::from_millis(500);
 pub const STATUS_PAUSE: Duration = Duration::from_millis(250);
 /// A status in which only counts or wording differ waits this long for a better one.
 pub const STATUS_WORDING_PAUSE: Duration = Duration::from_millis(1000);
-/// A partition's status in which only wording differs waits this long, and so does the first word on one that just starts.
+/// A partition's status in which only wording differs waits this long, and so does the first status of one that just starts.
 pub const PARTITION_WORDING_PAUSE: Duration = Duration::from_secs(5);
 /// Databases worked on at a time. Planning takes under a millisecond of processor; the rest is waiting for the API server.
 pub const RECONCILES_AT_ONCE: u16 = 16;
@@ -173,8 +174,8 @@ pub const START_GRACE: Duration = Duration::from_secs(5);
 /// A cause has to stand this long to count on something that starts or rolls out: Kubernetes gets over some within moments, such as
 /// a pod that is looked at before its claim.
 pub const CAUSE_AFTER: Duration = Duration::from_secs(3);
-/// How long the last cause is shown when it is not seen any more and all is not well yet: between two exits of a container there is
-/// a moment without one. Then it is another story.
+/// How long the last cause is shown when it is not seen any more and all is not well yet: between two exits of a container
+/// there is a moment without one.
 pub const CAUSE_KEPT: Duration = Duration::from_secs(60);
 /// What was degraded has recovered when nothing has been missing for this long.
 pub const STEADY_AFTER: Duration = Duration::from_secs(5);
@@ -183,31 +184,32 @@ pub const STEADY_AFTER: Duration = Duration::from_secs(5);
 pub const STEADY_AFTER_MAX: Duration = Duration::from_secs(300);
 /// How long a start or a rollout may go on without any progress before it counts as failed: as long as a Deployment's.
 pub const PROGRESS_DEADLINE: Duration = Duration::from_secs(600);
-/// How long a rollout may stand still before it is told what holds it up: a member that restarts is back within it.
-pub const PROGRESS_TOLD_AFTER: Duration = Duration::from_secs(30);
+/// How long a rollout may stand still before its status names what holds it up: a member that restarts is back within it.
+pub const PROGRESS_REPORTED_AFTER: Duration = Duration::from_secs(30);
 /// How long a claim may be pending before that is a cause: volumes of most clouds are there within it.
 pub const CLAIM_PENDING_AFTER: Duration = Duration::from_secs(20);
 /// How long a member of an earlier revision may take to start before it is made again of the new one: a few rounds of its startup
 /// probe. One that reads a large log is made again too: it would restart for the edit anyway.
 pub const MEMBER_START: Duration = Duration::from_secs(30);
 
-// ---- Events of Kubernetes, which are watched only while something is missing and nothing else says why.
+// ---- Events of Kubernetes, which are watched only while something is missing and nothing else shows why.
 
 /// How long the cause of something missing may be unknown before Events are watched: most starts are over or explained by then.
 pub const EVENTS_AFTER: Duration = Duration::from_secs(3);
 /// Most namespaces whose Events are watched at a time, each by two watches: a cluster where more are broken at once is broken itself.
 pub const EVENT_NAMESPACES_MAX: usize = 32;
-/// How long a namespace keeps its place when others wait for one: long enough for whatever is broken to be tried again and told.
+/// How long a namespace keeps its place when others wait for one: long enough for whatever is broken to be tried again and
+/// reported.
 pub const EVENT_NAMESPACE_KEPT: Duration = Duration::from_secs(60);
-/// When those who got no place ask again.
-pub const EVENT_NAMESPACE_ASKED_AGAIN: Duration = Duration::from_secs(30);
+/// When databases whose namespace got no place try again.
+pub const EVENT_NAMESPACE_RETRY: Duration = Duration::from_secs(30);
 /// Most Events remembered of one namespace; the oldest go. Repeated ones are one, so that this is many objects with several each.
 pub const EVENTS_KEPT_MAX: usize = 1024;
 /// Most characters of an Event's message that are kept: the API's own limit, as clients keep it.
 pub const EVENT_MESSAGE_CHARS_MAX: usize = 1024;
-/// How long an Event of a set that lacks pods tells of now: its controller tries again at least every 1000 s.
+/// How long an Event of a set that lacks pods counts as current: its controller tries again at least every 1000 s.
 pub const EVENT_OF_SET_LASTS: Duration = Duration::from_secs(1200);
-/// Two Events of one object that are no further apart are of one trouble, told in two ways: a kubelet tries again within it.
+/// Two Events of one object that are no further apart have one cause, reported in two ways: a kubelet tries again within it.
 pub const EVENTS_TOGETHER: Duration = Duration::from_secs(150);
 
 // ---- Watches.
@@ -229,19 +231,19 @@ pub const PLUGIN_RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 // ---- Connections to each of the servers. When there are too many, those end that have been silent for longest, of the peer with the
 // most: see `connections`.
 
-/// Longest until a connection is open, with TLS and without: a client that says nothing must not hold a place. Several round trips
-/// around the world.
+/// Longest until a connection is open, with TLS and without: a client that sends nothing must not hold a place. Several
+/// round trips around the world.
 pub const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 /// Longest from the first byte of a request of HTTP/1 to the end of its headers: they fit into a packet or two.
 pub const HTTP_HEAD_MAX: Duration = Duration::from_secs(5);
-/// Longest that a connection of HTTP/1 may be without a request: longer than Go's clients keep one (90 s), so that it is they who
-/// close it and none is closed while a request is on its way.
+/// Longest that a connection of HTTP/1 may be without a request: longer than Go's clients keep one (90 s), so that the
+/// client closes it and none is closed while a request is on its way.
 pub const HTTP_IDLE_MAX: Duration = Duration::from_secs(120);
 /// How often it is looked whether a connection that answers has become silent: a quarter of the shortest time that it may be.
 pub const CONNECTION_LOOK: Duration = Duration::from_secs(30);
 /// Pause after a connection could not be accepted: file descriptors have run out, as a rule, and trying at once would only spin.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// Most connections to the server of metrics and health: kubelets, and some who scrape.
+/// Most connections to the server of metrics and health: kubelets, and some scrapers.
 pub const METRICS_CONNECTIONS_MAX: usize = 64;
 /// Most connections to it of one address: two probes and a scraper that opens a new one each time.
 pub const METRICS_CONNECTIONS_PER_PEER_MAX: usize = 16;
@@ -257,13 +259,14 @@ pub const REVIEW_BYTES_MAX: usize = 16 * MIB;
 /// Most memory, in bytes, that a review may take once it is read: twenty times the text of two objects as large as an API server takes.
 /// One of objects that hold nothing would take ninety times its text.
 pub const REVIEW_HEAP_BYTES_MAX: usize = 128 * MIB;
-/// Reviews that take more than this once they are read wait for a turn: one database takes a fifth of it.
+/// Reviews that take more than this once they are read wait for a permit: one database takes a fifth of it.
 pub const REVIEW_HEAP_BYTES_SMALL: usize = MIB;
 /// Most reviews at a time that take more than that, whoever sends them: with a copy of each, a quarter of the memory that a pod may use.
 pub const REVIEWS_READ_MAX: usize = 2;
-/// Longest that a review is thought about: the API server waits 3 seconds, and then takes all.
+/// Longest that the checks of a review may take: the API server waits 3 seconds, and then admits the object.
 pub const REVIEW_WAIT: Duration = Duration::from_secs(2);
-/// Most reviews at a time; others are answered at once, with nothing to say. Each may compute a plan, on a machine of two cores.
+/// Most reviews at a time; others are admitted at once, without warnings. Each may compute a plan, on a machine of two
+/// cores.
 pub const REVIEWS_MAX: usize = 4;
 /// Most databases that are planned for when their class is edited: a plan takes milliseconds.
 pub const REVIEW_DATABASES_MAX: usize = 32;
@@ -276,8 +279,8 @@ pub const REVIEW_BYTES_SMALL: usize = MIB;
 /// Most large reviews that are read at a time; more wait. Together with small ones on all connections they take a fifth of the memory
 /// that a pod may use, whoever sends them.
 pub const REVIEWS_LARGE_MAX: usize = 16;
-/// Longest that one review may take, from its headers to the answer: a conversion takes milliseconds, and what is longer is a body
-/// that does not come. Under the API server's own time-out (30 s), so that this server says why.
+/// Longest that one review may take, from its headers to the answer: a conversion takes milliseconds, and what is longer is
+/// a body that does not come. Under the API server's own time-out (30 s), so that this server gives the reason.
 pub const REVIEW_TIME_MAX: Duration = Duration::from_secs(15);
 /// Most connections to the webhook at a time: an API server keeps a handful open, and a large cluster has some API servers.
 pub const WEBHOOK_CONNECTIONS_MAX: usize = 128;
@@ -291,15 +294,16 @@ pub const AUTHORITY_DAYS_LEFT_MIN: i64 = 90;
 pub const CERTIFICATE_HOURS: i64 = 48;
 /// Age at which a certificate is replaced, in hours: half its life, so that a clock may be a day off.
 pub const CERTIFICATE_AGE_HOURS_MAX: i64 = 24;
-/// Longest wait between two tries to reach the API server, in seconds: a person who mends what is wrong should not wait longer.
+/// Longest wait between two tries to reach the API server, in seconds: a person who corrects what is wrong should not wait
+/// longer.
 pub const WEBHOOK_RETRY_SECS_MAX: u64 = 30;
 
 // ---- Who leads, and which replicas there are.
 
-/// How long a Lease lasts that is not renewed: how long nobody reconciles after the leader died. Shorter, and an API server that
-/// restarts would cost the leader its place.
+/// How long a Lease lasts that is not renewed: how long no replica reconciles after the leader died. Shorter, and an API
+/// server that restarts would cost the leader its place.
 pub const LEASE_LASTS: Duration = Duration::from_secs(15);
-/// Longest promise of a holder that is believed, so that a Lease edited by mistake does not stop all work.
+/// Longest duration in a holder's Lease that is honoured, so that a Lease edited by mistake does not stop all work.
 pub const LEASE_LASTS_MAX: Duration = Duration::from_secs(60);
 /// How often a Lease is renewed: one renewal may fail, and the next still comes in time.
 pub const LEASE_RENEWED_EVERY: Duration = Duration::from_secs(5);
@@ -311,8 +315,8 @@ pub const LEASE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 pub const LEASE_REQUEST_WITHIN: Duration = Duration::from_secs(3);
 /// How often it is looked whether the machine slept meanwhile: timers stand still while it does, and Leases run out.
 pub const CLOCK_LOOK: Duration = Duration::from_secs(1);
-/// Longest round of a loop that says that it moves: of those that keep or await a Lease, two requests, and as long as a Lease of the
-/// longest kind lasts.
+/// Longest round of a loop that reports its progress: of those that keep or await a Lease, two requests, and as long as a
+/// Lease of the longest kind lasts.
 pub const LOOP_ROUND_MAX: Duration = Duration::from_secs(66);
 /// How long such a loop may not have gone round until the process counts as stuck: twice as long, and some.
 pub const LOOP_STILL_MAX: Duration = Duration::from_secs(150);
@@ -323,7 +327,7 @@ pub const PASS_STILL_MAX: Duration = Duration::from_secs(600);
 pub const LEADER_LEAVES_WITHIN: Duration = Duration::from_secs(1);
 /// Pause of a new leader before its first pass: what the one before wrote last is still on its way to our caches.
 pub const TAKE_OVER_PAUSE: Duration = Duration::from_millis(250);
-/// How long the Lease of a dead replica is kept, and its end remembered: whoever clears up after it has long done so.
+/// How long the Lease of a dead replica is kept, and its end remembered: what it left behind has long been removed by then.
 pub const REPLICA_KEPT: Duration = Duration::from_secs(60 * 60);
 /// Longest identity of a replica, in characters: with the controller's name before it, it is the name of a Lease.
 pub const IDENTITY_CHARS_MAX: usize = 180;
@@ -332,8 +336,8 @@ pub const IDENTITY_CHARS_MAX: usize = 180;
 
 /// Longest until a connection to it stands, TLS aside: some lost packets, far away.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// How long a connection may be silent before its other end is asked whether it is there (TCP keepalive), how often that is asked,
-/// and how many answers may be missing: one that went dark is given up within half a minute, watches too.
+/// How long a connection may be silent before its other end is probed (TCP keepalive), how often it is probed, and how many
+/// answers may be missing: one whose other end is gone is given up within half a minute, watches too.
 pub const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 /// See [`TCP_KEEPALIVE`].
 pub const TCP_KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
@@ -364,24 +368,25 @@ pub const GRPC_CONNECTIONS_PER_PEER_MAX: usize = 1024;
 pub const HTTP2_PREFACE_BYTES: usize = 24;
 /// File descriptors that this process asks for, if it may have so many: for all connections, with room.
 pub const FILES_WANTED: u64 = 32_768;
-/// How often a connection without traffic is asked whether its other end is there, and how long an answer may take: a client that
-/// has crashed is noticed within both.
+/// How often the other end of a connection without traffic is pinged, and how long an answer may take: a client that has
+/// crashed is noticed within both.
 pub const GRPC_KEEPALIVE: Duration = Duration::from_secs(8);
 /// See [`GRPC_KEEPALIVE`].
 pub const GRPC_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(7);
-/// How long a call waits for the view to be filled after a start, before it is told to go elsewhere.
+/// How long a call waits for the view to be filled after a start, before it is refused, so that the client tries another
+/// replica.
 pub const GRPC_START_WAIT: Duration = Duration::from_secs(5);
-/// How long calls may take to end once the controller was told to stop.
+/// How long calls may take to end once the controller was asked to stop.
 pub const GRPC_DRAIN: Duration = Duration::from_secs(5);
-/// Longest name or scope that a client may give, in bytes: it stands in an object, and in a label's reach of nobody.
+/// Longest name or scope that a client may give, in bytes: it is a field of an object.
 pub const CLIENT_NAME_BYTES_MAX: usize = 1024;
 /// Most candidates of one election: they all stand in one object.
 pub const CANDIDATES_MAX: usize = 1000;
 /// How long members and candidates of a replica that is gone stay: their clients come back through another one within it.
 pub const REJOIN_GRACE: Duration = Duration::from_secs(10);
-/// How often it is looked whether somebody's grace is over; costs no request.
+/// How often it is checked whether the grace of a replica that is gone is over; costs no request.
 pub const GARBAGE_COLLECTION_PAUSE: Duration = Duration::from_secs(1);
-/// How often a write that met another one is tried again before the client is told so.
+/// How often a write that met another one is tried again before the client gets an error.
 pub const CONFLICT_TRIES: usize = 10;
 /// Most groups that clients may have in one namespace, unless a flag says otherwise.
 pub const GROUPS_MAX: usize = 100;
@@ -389,7 +394,8 @@ pub const GROUPS_MAX: usize = 100;
 pub const PRIMITIVES_MAX: usize = 10_000;
 /// Most groups of peers that one Pod may be a member of: a program is in one or two, and each is an object.
 pub const GROUPS_OF_MEMBER_MAX: usize = 64;
-/// Most bytes of a list of databases, groups or primitives: what clients of gRPC take as a message unless told otherwise.
+/// Most bytes of a list of databases, groups or primitives: what clients of gRPC accept as a message unless configured
+/// otherwise.
 pub const LIST_BYTES_MAX: usize = 4 * MIB;
 /// Writes that one address may ask for at once: the primitives that a large program creates when it starts.
 pub const CLIENT_WRITES_AT_ONCE: u32 = 1000;
@@ -399,15 +405,16 @@ pub const CLIENT_WRITES_PER_SEC: u32 = 100;
 pub const CLIENTS_COUNTED_MAX: usize = 4096;
 /// The share of all calls (one of so many) that one address leaves to others.
 pub const CALLS_LEFT_TO_OTHERS: usize = 4;
-/// How often a Pod is looked up for the same client within [`JOIN_REFUSAL_KEPT`] until a refusal is answered without a look: one that
-/// waits for its Pod's address asks now and then.
+/// How often a Pod is looked up for the same client within [`JOIN_REFUSAL_KEPT`] until a refusal is answered without a look:
+/// one that waits for its Pod's address tries now and then.
 pub const JOIN_LOOKS_MAX: u32 = 5;
 /// How long a refusal to join is kept: a Pod that has its address by then is taken.
 pub const JOIN_REFUSAL_KEPT: Duration = Duration::from_secs(1);
 /// Most such refusals that are kept; when there are more, the oldest go.
 pub const JOIN_REFUSALS_MAX: usize = 4096;
-/// How long a new group or primitive waits for an older object of its name to go: Kubernetes' garbage collection takes a second or
-/// two, and up to a minute for kinds that were installed just before. What takes longer is told to the client.
+/// How long a new group or primitive waits for an older object of its name to go: Kubernetes' garbage collection takes a
+/// second or two, and up to a minute for kinds that were installed just before. The client gets an error for what takes
+/// longer.
 pub const OLDER_GONE_WAIT: Duration = Duration::from_secs(90);
 /// Longest pause between two looks for it: each is a request, and there is a client that waits.
 pub const OLDER_GONE_LOOK: Duration = Duration::from_millis(500);

@@ -1,4 +1,5 @@
-//! Texts of others in our messages: cleaned, cut, and compared without times, addresses and identifiers. Knows no other module.
+//! Untrusted texts in our messages: cleaned, cut, and compared without times, addresses and identifiers. Knows no other
+//! module.
 
 /// A text as part of one line: no control characters, runs of white space as one, at most `max` characters.
 pub fn line(text: &str, max: usize) -> String {
@@ -19,7 +20,8 @@ pub fn line(text: &str, max: usize) -> String {
     }
 }
 
-/// Whether two texts say the same but for times, durations, addresses and identifiers: such a change alone is not worth a write.
+/// Whether two texts are the same but for times, durations, addresses and identifiers: such a change alone is not worth a
+/// write.
 pub fn same(a: &str, b: &str) -> bool {
     a == b || normal(a) == normal(b)
 }
@@ -29,7 +31,7 @@ pub fn normal(text: &str) -> String {
     replaced(text, is_volatile)
 }
 
-/// The same with `#` for every number: what is said of one pod after the other is one text.
+/// The same with `#` for every number: messages about one pod after the other become one text.
 pub fn of_any(text: &str) -> String {
     replaced(text, |word, _| word.contains(|c: char| c.is_ascii_digit()))
 }

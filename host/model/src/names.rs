@@ -1,4 +1,4 @@
-//! Names that stand in objects: labels, annotations, and how a database is told by them. Knows no other module.
+//! Names that stand in objects: labels, annotations, and how a database is identified by them. Knows no other module.
 
 use sha2::{Digest, Sha256};
 

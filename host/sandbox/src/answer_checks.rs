@@ -1,5 +1,5 @@
-//! Checks whether a plugin's answers are what the contract allows: names, counts, sizes, one state for each partition. Whether a plan may
-//! be written is not asked here. An error is one sentence for the plugin's author.
+//! Checks whether a plugin's answers are what the contract allows: names, counts, sizes, one state for each partition.
+//! Whether a plan may be written is not checked here. An error is one sentence for the plugin's author.
 
 use std::collections::BTreeSet;
 
@@ -56,15 +56,15 @@ fn check_plan<'a>(plan: &'a Plan, request: &Request) -> Checked {
 }
 
 fn check_partitions(plan: &Plan, request: &Request) -> Checked {
-    let (wanted, said): (Vec<u32>, Vec<u32>) =
+    let (wanted, found): (Vec<u32>, Vec<u32>) =
         (request.partitions.iter().map(|p| p.id).collect(), plan.partitions.iter().map(|p| p.id).collect());
-    if wanted != said {
-        let odd = wanted.iter().zip(&said).find(|(wanted, said)| wanted != said);
-        let (wanted, said) = match odd {
-            Some((wanted, said)) => (format!("partition {wanted}"), format!("partition {said}")),
-            None => (format!("{} of them", wanted.len()), format!("{}", said.len())),
+    if wanted != found {
+        let odd = wanted.iter().zip(&found).find(|(wanted, found)| wanted != found);
+        let (wanted, found) = match odd {
+            Some((wanted, found)) => (format!("partition {wanted}"), format!("partition {found}")),
+            None => (format!("{} of them", wanted.len()), format!("{}", found.len())),
         };
-        return Err(format!("the plan must say how each partition goes, by id: {wanted} was due and {said} was given"));
+        return Err(format!("the plan must say how each partition goes, by id: {wanted} was due and {found} was given"));
     }
     let services = services(plan);
     let names: BTreeSet<&str> = request.partitions.iter().map(|partition| partition.service_name.as_str()).collect();
@@ -133,26 +133,28 @@ fn check_reason(of: &str, reason: &Reason) -> Checked {
 }
 
 /// Checks the class of `class-of`: one that the plugin serves.
-pub fn check_group_class(said: &GroupClass, descriptor: &Descriptor) -> Checked {
-    let kind = descriptor.class_kinds.iter().find(|kind| kind.kind == said.kind);
-    match kind.is_some_and(|kind| kind.versions.contains(&said.version)) {
+pub fn check_group_class(class: &GroupClass, descriptor: &Descriptor) -> Checked {
+    let kind = descriptor.class_kinds.iter().find(|kind| kind.kind == class.kind);
+    match kind.is_some_and(|kind| kind.versions.contains(&class.version)) {
         true => Ok(()),
-        false => {
-            Err(format!("the class for a group is {} {}, which it does not serve", short(&said.kind), short(&said.version)))
-        }
+        false => Err(format!(
+            "the class for a group is {} {}, which it does not serve",
+            short(&class.kind),
+            short(&class.version)
+        )),
     }
 }
 
-/// Checks the group of `group-of` against what `protocols` said.
-pub fn check_group(said: &Group, protocols: &[String]) -> Checked {
-    if !protocols.contains(&said.protocol) {
-        return Err(format!("the protocol of a group is {:?}, which it did not name before", short(&said.protocol)));
+/// Checks the group of `group-of` against what `protocols` returned.
+pub fn check_group(group: &Group, protocols: &[String]) -> Checked {
+    if !protocols.contains(&group.protocol) {
+        return Err(format!("the protocol of a group is {:?}, which it did not name before", short(&group.protocol)));
     }
-    if !(1..=limits::PARTITION_SIZE_MAX).contains(&said.partition_size) {
-        let (size, max) = (said.partition_size, limits::PARTITION_SIZE_MAX);
+    if !(1..=limits::PARTITION_SIZE_MAX).contains(&group.partition_size) {
+        let (size, max) = (group.partition_size, limits::PARTITION_SIZE_MAX);
         return Err(format!("a group has partitions of {size} members; 1 to {max} are accepted"));
     }
-    at_most("bytes of a group's message", said.value.len(), limits::GROUP_BYTES_MAX)
+    at_most("bytes of a group's message", group.value.len(), limits::GROUP_BYTES_MAX)
 }
 
 pub(super) fn at_most(what: &str, count: usize, max: usize) -> Checked {
@@ -253,12 +255,12 @@ mod tests {
     }
 
     #[track_caller]
-    fn broken(spoil: impl FnOnce(&mut Plan), says: &str) {
+    fn broken(spoil: impl FnOnce(&mut Plan), expected: &str) {
         let mut plan = plan();
         assert_eq!(check_answer(&Ok(plan.clone()), &request()), Ok(()));
         spoil(&mut plan);
-        let said = check_answer(&Ok(plan), &request()).expect_err("the plan is broken");
-        assert!(said.contains(says), "{said}");
+        let error = check_answer(&Ok(plan), &request()).expect_err("the plan is broken");
+        assert!(error.contains(expected), "{error}");
     }
 
     #[test]
@@ -316,14 +318,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_why() {
+    fn a_refusal_has_a_reason() {
         assert!(check_answer(&Err(Refusal::Invalid(Vec::new())), &request()).is_err());
         let nameless = Refusal::Waiting(Reason { code: text(""), message: text("later") });
         assert!(check_answer(&Err(nameless), &request()).is_err());
     }
 
     #[test]
-    fn a_group_speaks_of_a_protocol_of_the_plugin() {
+    fn a_group_names_a_protocol_of_the_plugin() {
         let group = |partition_size, protocol: &str, bytes| {
             check_group(&Group { partition_size, protocol: text(protocol), value: vec![0; bytes] }, &[text("a.B")])
         };

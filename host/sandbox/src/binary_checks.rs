@@ -16,7 +16,7 @@ use atomix_model::limits;
 /// Versions of the contract that are served, by the name under which a component exports them.
 const CONTRACTS: &[&str] = &versions::EXPORTS;
 
-/// What a plugin's author forgets first.
+/// The message for the commonest mistake in building a plugin.
 const CORE_MODULE: &str = "a core WebAssembly module; a component is expected: set linker = \"wasm-component-ld\" for the target \
                            wasm32-unknown-unknown in .cargo/config.toml, and build again";
 
@@ -87,7 +87,7 @@ struct Open {
     instances: usize,
 }
 
-/// Counts what a component holds, and answers the first import and the exports of the outermost component.
+/// Counts what a component holds, and returns the first import and the exports of the outermost component.
 fn count(bytes: &[u8], counted: &mut Counted) -> Result<(Option<String>, Vec<String>), Wrong> {
     let (mut import, mut exports) = (None, Vec::new());
     let mut open = vec![Open::default()]; // the first is the component itself; imports of what is inside it are satisfied by it

@@ -8,22 +8,25 @@ use super::answer_checks::{Checked, at_most, dns_label, kind_name, word};
 use atomix_model::contract::{ClassKind, Descriptor, ObjectKind, short};
 use atomix_model::{denied_kinds, limits};
 
-/// Checks what `describe` said.
-pub fn check_descriptor(said: &Descriptor) -> Checked {
-    dns_label("the plugin's name", &said.name, limits::PLUGIN_NAME_CHARS_MAX)?;
+/// Checks the result of `describe`.
+pub fn check_descriptor(descriptor: &Descriptor) -> Checked {
+    dns_label("the plugin's name", &descriptor.name, limits::PLUGIN_NAME_CHARS_MAX)?;
     let good = |c: char| c.is_ascii_alphanumeric() || "-._+".contains(c);
-    if said.version.is_empty() || said.version.len() > limits::PLUGIN_VERSION_CHARS_MAX || !said.version.chars().all(good) {
+    if descriptor.version.is_empty()
+        || descriptor.version.len() > limits::PLUGIN_VERSION_CHARS_MAX
+        || !descriptor.version.chars().all(good)
+    {
         return Err(format!(
             "the plugin's version is {:?}; at most 63 letters, digits and -._+ are expected",
-            short(&said.version)
+            short(&descriptor.version)
         ));
     }
-    if said.class_kinds.is_empty() {
+    if descriptor.class_kinds.is_empty() {
         return Err("it serves no class kind".to_owned());
     }
-    at_most("class kinds", said.class_kinds.len(), limits::CLASS_KINDS_MAX)?;
+    at_most("class kinds", descriptor.class_kinds.len(), limits::CLASS_KINDS_MAX)?;
     let mut taken = BTreeSet::new();
-    for class in &said.class_kinds {
+    for class in &descriptor.class_kinds {
         check_class_kind(class)?;
         for name in
             [&class.kind.to_lowercase(), &class.plural].into_iter().chain(&class.short_names).collect::<BTreeSet<_>>()
@@ -33,57 +36,60 @@ pub fn check_descriptor(said: &Descriptor) -> Checked {
             }
         }
     }
-    at_most("kinds emitted and watched", said.emits.len() + said.watches.len(), limits::OBJECT_KINDS_MAX)?;
+    at_most("kinds emitted and watched", descriptor.emits.len() + descriptor.watches.len(), limits::OBJECT_KINDS_MAX)?;
     let mut seen = BTreeSet::new();
-    for kind in said.emits.iter().chain(&said.watches) {
+    for kind in descriptor.emits.iter().chain(&descriptor.watches) {
         check_object_kind(kind)?;
         if !seen.insert((&kind.group, &kind.kind)) {
             return Err(format!("the kind {} is named twice", kind.kind));
         }
     }
-    if let Some(kind) = said.emits.iter().find(|kind| denied_kinds::is_never_written(&kind.group, &kind.plural)) {
+    if let Some(kind) = descriptor.emits.iter().find(|kind| denied_kinds::is_never_written(&kind.group, &kind.plural)) {
         return Err(format!("it emits {}, which no plugin may write", kind.plural));
     }
-    if let Some(kind) = said.watches.iter().find(|kind| denied_kinds::is_never_read(&kind.group, &kind.plural)) {
+    if let Some(kind) = descriptor.watches.iter().find(|kind| denied_kinds::is_never_read(&kind.group, &kind.plural)) {
         return Err(format!("it watches {}, which no plugin may read", kind.plural));
     }
     Ok(())
 }
 
-fn check_class_kind(said: &ClassKind) -> Checked {
-    kind_name("a class kind", &said.kind)?;
-    dns_label(&format!("the plural of {}", said.kind), &said.plural, 63)?;
-    if denied_kinds::is_own(&said.kind, &said.plural) {
-        return Err(format!("the class kind {} ({}) would take the place of the controller's own", said.kind, said.plural));
+fn check_class_kind(class: &ClassKind) -> Checked {
+    kind_name("a class kind", &class.kind)?;
+    dns_label(&format!("the plural of {}", class.kind), &class.plural, 63)?;
+    if denied_kinds::is_own(&class.kind, &class.plural) {
+        return Err(format!(
+            "the class kind {} ({}) would take the place of the controller's own",
+            class.kind, class.plural
+        ));
     }
-    if said.versions.is_empty() {
-        return Err(format!("{} has no version", said.kind));
+    if class.versions.is_empty() {
+        return Err(format!("{} has no version", class.kind));
     }
     for (what, count) in
-        [("versions", said.versions.len()), ("short names", said.short_names.len()), ("columns", said.columns.len())]
+        [("versions", class.versions.len()), ("short names", class.short_names.len()), ("columns", class.columns.len())]
     {
-        at_most(&format!("{what} of {}", said.kind), count, limits::CLASS_KIND_LIST_MAX)?;
+        at_most(&format!("{what} of {}", class.kind), count, limits::CLASS_KIND_LIST_MAX)?;
     }
-    said.versions.iter().try_for_each(|version| dns_label(&format!("a version of {}", said.kind), version, 63))?;
-    said.short_names.iter().try_for_each(|name| dns_label(&format!("a short name of {}", said.kind), name, 63))?;
-    if said.spec_schema.get("type").and_then(Value::as_str) != Some("object") {
-        return Err(format!("the schema of {} is not of type object", said.kind));
+    class.versions.iter().try_for_each(|version| dns_label(&format!("a version of {}", class.kind), version, 63))?;
+    class.short_names.iter().try_for_each(|name| dns_label(&format!("a short name of {}", class.kind), name, 63))?;
+    if class.spec_schema.get("type").and_then(Value::as_str) != Some("object") {
+        return Err(format!("the schema of {} is not of type object", class.kind));
     }
-    check_schema("spec", &said.spec_schema).map_err(|why| format!("the schema of {}: {why}", said.kind))?;
-    for column in &said.columns {
+    check_schema("spec", &class.spec_schema).map_err(|why| format!("the schema of {}: {why}", class.kind))?;
+    for column in &class.columns {
         let types = ["string", "integer", "number", "boolean", "date"];
         if !types.contains(&column.data_type.as_str()) || !column.json_path.starts_with('.') || column.name.is_empty() {
             return Err(format!(
                 "the column {:?} of {} has type {:?} and path {:?}; a type of {} and a path that starts with a dot are expected",
                 short(&column.name),
-                said.kind,
+                class.kind,
                 short(&column.data_type),
                 short(&column.json_path),
                 types.join(", ")
             ));
         }
-        word(&format!("a column of {}", said.kind), &column.name)?;
-        word(&format!("the path of a column of {}", said.kind), &column.json_path)?;
+        word(&format!("a column of {}", class.kind), &column.name)?;
+        word(&format!("the path of a column of {}", class.kind), &column.json_path)?;
     }
     Ok(())
 }
@@ -139,35 +145,35 @@ fn check_schema(path: &str, schema: &Value) -> Checked {
     }
 }
 
-fn check_object_kind(said: &ObjectKind) -> Checked {
-    kind_name("a kind", &said.kind)?;
-    dns_label(&format!("the plural of {}", said.kind), &said.plural, 63)?;
-    dns_label(&format!("the version of {}", said.kind), &said.version, 63)?;
-    if !said.group.is_empty() {
-        said.group.split('.').try_for_each(|part| dns_label(&format!("the group of {}", said.kind), part, 63))?;
-        word(&format!("the group of {}", said.kind), &said.group)?;
+fn check_object_kind(kind: &ObjectKind) -> Checked {
+    kind_name("a kind", &kind.kind)?;
+    dns_label(&format!("the plural of {}", kind.kind), &kind.plural, 63)?;
+    dns_label(&format!("the version of {}", kind.kind), &kind.version, 63)?;
+    if !kind.group.is_empty() {
+        kind.group.split('.').try_for_each(|part| dns_label(&format!("the group of {}", kind.kind), part, 63))?;
+        word(&format!("the group of {}", kind.kind), &kind.group)?;
     }
-    at_most(&format!("fields read of {}", said.kind), said.reads.len(), limits::POINTERS_MAX)?;
-    for pointer in &said.reads {
+    at_most(&format!("fields read of {}", kind.kind), kind.reads.len(), limits::POINTERS_MAX)?;
+    for pointer in &kind.reads {
         if !pointer.starts_with('/') || pointer.len() > limits::DESCRIPTOR_TEXT_CHARS_MAX {
             return Err(format!(
                 "{:?} is read of {}; a JSON pointer of at most 253 characters is expected",
                 short(pointer),
-                said.kind
+                kind.kind
             ));
         }
     }
     Ok(())
 }
 
-/// Checks what `protocols` said: full names of messages, as protobuf has them.
-pub fn check_protocols(said: &[String]) -> Checked {
-    at_most("protocols", said.len(), limits::PROTOCOLS_MAX)?;
+/// Checks the result of `protocols`: full names of messages, as protobuf has them.
+pub fn check_protocols(protocols: &[String]) -> Checked {
+    at_most("protocols", protocols.len(), limits::PROTOCOLS_MAX)?;
     let part = |part: &str| {
         part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
     };
-    for (at, name) in said.iter().enumerate() {
+    for (at, name) in protocols.iter().enumerate() {
         if name.len() > limits::DESCRIPTOR_TEXT_CHARS_MAX || !name.split('.').all(part) {
             return Err(format!(
                 "a protocol is {:?}; the full name of a protobuf message of at most {} characters is expected",
@@ -175,7 +181,7 @@ pub fn check_protocols(said: &[String]) -> Checked {
                 limits::DESCRIPTOR_TEXT_CHARS_MAX
             ));
         }
-        if said[..at].contains(name) {
+        if protocols[..at].contains(name) {
             return Err(format!("the protocol {name} is named twice"));
         }
     }
@@ -236,11 +242,11 @@ pub(crate) mod tests {
     fn a_descriptor_names_itself_and_what_it_deals_with() {
         let good = descriptor();
         assert_eq!(check_descriptor(&good), Ok(()));
-        let broken = |spoil: &dyn Fn(&mut Descriptor), says: &str| {
+        let broken = |spoil: &dyn Fn(&mut Descriptor), expected: &str| {
             let mut bad = good.clone();
             spoil(&mut bad);
-            let said = check_descriptor(&bad).expect_err("it is refused");
-            assert!(said.contains(says), "{said}");
+            let error = check_descriptor(&bad).expect_err("it is refused");
+            assert!(error.contains(expected), "{error}");
         };
         broken(&|it| it.name = text("Web"), "the plugin's name is \"Web\"");
         broken(&|it| it.name = "x".repeat(41), "at most 40");
@@ -268,7 +274,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_schema_that_no_definition_takes_is_named_by_its_field() {
-        let said = |of_image: Value| {
+        let checked = |of_image: Value| {
             let mut it = descriptor();
             it.class_kinds[0].spec_schema = json!({"type": "object", "properties": {"image": of_image}});
             check_descriptor(&it)
@@ -279,9 +285,9 @@ pub(crate) mod tests {
             json!({"type": "array", "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}),
             json!({"type": "object", "additionalProperties": {"type": "integer"}}),
         ] {
-            assert_eq!(said(good.clone()), Ok(()), "{good}");
+            assert_eq!(checked(good.clone()), Ok(()), "{good}");
         }
-        for (bad, says) in [
+        for (bad, expected) in [
             (json!({"$ref": "#/definitions/x"}), "spec.image has $ref"),
             (json!({"type": "text"}), "the type of spec.image is \"text\""),
             (json!({"type": ["string", "null"]}), "the type of spec.image is [\"string\",\"null\"]"),
@@ -292,8 +298,8 @@ pub(crate) mod tests {
             (json!({"type": "object", "additionalProperties": {"type": "x"}}), "the type of spec.image.* is"),
             (json!(true), "spec.image is no object"),
         ] {
-            let error = said(bad.clone()).expect_err("it is refused");
-            assert!(error.contains(says), "{bad}: {error}");
+            let error = checked(bad.clone()).expect_err("it is refused");
+            assert!(error.contains(expected), "{bad}: {error}");
         }
     }
 }

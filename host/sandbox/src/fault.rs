@@ -4,12 +4,12 @@ use std::fmt;
 
 use atomix_model::contract::plain;
 
-/// A plugin broke its promise; its author must act, and what runs is left as it is.
+/// A plugin broke its contract; its author must act, and what runs is left as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginFault {
-    /// Name of the plugin: what `describe` said, else what the caller called it.
+    /// Name of the plugin: the one in its descriptor, else the one that the caller passed.
     pub plugin: String,
-    /// The plugin's own version, once it has said it.
+    /// The plugin's own version, once it was described.
     pub version: Option<String>,
     /// SHA-256 of its bytes, in hexadecimal.
     pub digest: String,
@@ -22,7 +22,7 @@ pub struct PluginFault {
 pub enum Wrong {
     /// The bytes are no plugin, or larger than a plugin may be.
     Bytes(String),
-    /// It cannot be loaded, in the words of the process that tried.
+    /// It cannot be loaded; the message is that of the process that tried.
     Loading(String),
     /// It imports something, named here; a plugin imports nothing.
     Imports(String),
@@ -33,7 +33,7 @@ pub enum Wrong {
         /// The function called.
         during: &'static str,
         /// How it ended.
-        said: String,
+        how: String,
     },
     /// An answer is not what the contract allows.
     Promise(String),
@@ -42,7 +42,7 @@ pub enum Wrong {
 impl Wrong {
     pub(super) fn during(self, function: &'static str) -> Self {
         match self {
-            Self::GaveUp { said, .. } => Self::GaveUp { during: function, said },
+            Self::GaveUp { how, .. } => Self::GaveUp { during: function, how },
             other => other,
         }
     }
@@ -54,7 +54,7 @@ impl fmt::Display for PluginFault {
         if let Some(version) = &self.version {
             write!(f, " {}", plain(version))?;
         }
-        let what = plain(&self.what.to_string()); // names of a guest's stand in it
+        let what = plain(&self.what.to_string()); // it may hold names that the guest chose
         write!(f, " (sha256 {}): {what}", self.digest.get(..12).unwrap_or(&self.digest))
     }
 }
@@ -65,7 +65,7 @@ impl fmt::Display for Wrong {
             Self::Bytes(why) => write!(f, "not a plugin: {why}"),
             Self::Imports(name) => write!(f, "it imports {name}; a plugin may import nothing"),
             Self::Contract(why) | Self::Loading(why) => f.write_str(why),
-            Self::GaveUp { during, said } => write!(f, "{during} gave no answer: {said}"),
+            Self::GaveUp { during, how } => write!(f, "{during} gave no answer: {how}"),
             Self::Promise(why) => write!(f, "it broke the contract: {why}"),
         }
     }
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_plugin_is_blamed_for_does_nothing_to_a_terminal() {
+    fn the_message_of_a_fault_does_nothing_to_a_terminal() {
         let what = Wrong::Imports("a\u{1b}[2J\nb".to_owned());
         let fault = PluginFault { plugin: "p\n".to_owned(), version: None, digest: "d".repeat(64), what };
         assert!(!fault.to_string().contains(char::is_control), "{fault:?}");

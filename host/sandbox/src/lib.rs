@@ -1,5 +1,5 @@
-//! Runs one call of a plugin: a fresh store, fuel, a memory cap, and blame by name. Knows no Kubernetes and no clock; callers keep
-//! it off the async threads.
+//! Runs one call of a plugin: a fresh store, fuel, a memory cap, and errors that name the plugin. Knows no Kubernetes and no
+//! clock; callers keep it off the async threads.
 
 #![cfg_attr(test, allow(clippy::disallowed_methods))]
 
@@ -22,7 +22,7 @@ use atomix_model::contract::{Descriptor, FieldError, Group, GroupClass, Plan, Re
 use atomix_model::limits;
 
 pub use fault::{PluginFault, Wrong};
-use versions::{AskedGroup, Pre, Unread};
+use versions::{GroupRequest, Pre, Unread};
 
 /// Where plugins run: one engine and one pool of instances for the whole process.
 #[derive(Clone)]
@@ -59,17 +59,18 @@ pub struct Metered<T> {
 }
 
 impl Revision {
-    /// Asks which objects the database of the request needs, and how it goes. A refusal is the user's to mend, a fault the author's.
+    /// Calls `plan`: which objects the database of the request needs, and its state. A refusal is the user's to correct, a
+    /// fault the author's.
     pub fn plan(&self, request: &Request) -> Result<Result<Plan, Refusal>, PluginFault> {
         Ok(self.plan_metered(request)?.answer)
     }
 
-    /// Like [`Revision::plan`], and says how much fuel it took.
+    /// Like [`Revision::plan`], with the fuel that it took.
     pub fn plan_metered(&self, request: &Request) -> Result<Metered<Result<Plan, Refusal>>, PluginFault> {
         let Metered { answer, fuel } = self.plan_unread(request)?;
         let answer = answer.map(Unread::read).map_or_else(|refusal| Ok(Err(refusal)), |read| read.map(Ok));
-        let answer = answer.map_err(|garbled| self.blame(Wrong::Promise(garbled)))?;
-        answer_checks::check_answer(&answer, request).map_err(|why| self.blame(Wrong::Promise(why)))?;
+        let answer = answer.map_err(|garbled| self.fault(Wrong::Promise(garbled)))?;
+        answer_checks::check_answer(&answer, request).map_err(|why| self.fault(Wrong::Promise(why)))?;
         Ok(Metered { answer, fuel })
     }
 
@@ -83,48 +84,49 @@ impl Revision {
             + limits::PLAN_FUEL_PER_PARTITION * request.partitions.len() as u64
             + limits::PLAN_FUEL_PER_OBSERVED * request.observed.len() as u64;
         let run = self.0.guest.run(fuel, |pre, store| pre.plan(store, request));
-        run.map_err(|wrong| self.blame(wrong.during("plan")))
+        run.map_err(|wrong| self.fault(wrong.during("plan")))
     }
 
-    /// Asks whether a class's spec makes sense beyond its schema.
+    /// Calls `validate`: whether a class's spec is valid beyond its schema.
     pub fn validate(&self, kind: &str, spec: &serde_json::Value) -> Result<Result<(), Vec<FieldError>>, PluginFault> {
         let spec = spec.to_string();
         let run = self.0.guest.run(limits::VALIDATE_FUEL, |pre, store| pre.validate(store, kind, &spec));
-        let answer = run.map_err(|wrong| self.blame(wrong.during("validate")))?.answer;
+        let answer = run.map_err(|wrong| self.fault(wrong.during("validate")))?.answer;
         if let Err(errors) = &answer {
-            answer_checks::check_field_errors(errors).map_err(|why| self.blame(Wrong::Promise(why)))?;
+            answer_checks::check_field_errors(errors).map_err(|why| self.fault(Wrong::Promise(why)))?;
         }
         Ok(answer)
     }
 
-    /// Asks which class a group of the old gRPC API asks for: the full name of a message, the message as protobuf encodes it, and the
-    /// members of each partition. None if the plugin does not serve groups.
+    /// Calls `class-of`: the class that a group of the old gRPC API asks for, given the full name of a message, the message
+    /// as protobuf encodes it, and the members of each partition. None if the plugin does not serve groups.
     pub fn class_of(
         &self,
         protocol: &str,
         value: &[u8],
         partition_size: u32,
     ) -> Result<Option<Result<GroupClass, Vec<FieldError>>>, PluginFault> {
-        let asked = AskedGroup { protocol, value, partition_size };
-        let run = self.0.guest.run(limits::VALIDATE_FUEL, |pre, store| pre.class_of(store, &asked));
-        let answer = run.map_err(|wrong| self.blame(wrong.during("class-of")))?.answer;
-        let answer = answer.map_err(|garbled| self.blame(Wrong::Promise(garbled)))?;
+        let request = GroupRequest { protocol, value, partition_size };
+        let run = self.0.guest.run(limits::VALIDATE_FUEL, |pre, store| pre.class_of(store, &request));
+        let answer = run.map_err(|wrong| self.fault(wrong.during("class-of")))?.answer;
+        let answer = answer.map_err(|garbled| self.fault(Wrong::Promise(garbled)))?;
         let Some(answer) = answer else { return Ok(None) };
         let checked = match &answer {
             Ok(class) => answer_checks::check_group_class(class, &self.0.descriptor),
             Err(errors) => answer_checks::check_field_errors(errors),
         };
-        checked.map_err(|why| self.blame(Wrong::Promise(why)))?;
+        checked.map_err(|why| self.fault(Wrong::Promise(why)))?;
         Ok(Some(answer))
     }
 
-    /// Asks what a class's spec means as a group of the old gRPC API. None if the plugin does not serve groups, or cannot say it.
+    /// Calls `group-of`: what a class's spec means as a group of the old gRPC API. None if the plugin does not serve groups,
+    /// or has none for it.
     pub fn group_of(&self, kind: &str, spec: &serde_json::Value) -> Result<Option<Group>, PluginFault> {
         let spec = spec.to_string();
         let run = self.0.guest.run(limits::VALIDATE_FUEL, |pre, store| pre.group_of(store, kind, &spec));
-        let group = run.map_err(|wrong| self.blame(wrong.during("group-of")))?.answer;
+        let group = run.map_err(|wrong| self.fault(wrong.during("group-of")))?.answer;
         if let Some(group) = &group {
-            answer_checks::check_group(group, &self.0.protocols).map_err(|why| self.blame(Wrong::Promise(why)))?;
+            answer_checks::check_group(group, &self.0.protocols).map_err(|why| self.fault(Wrong::Promise(why)))?;
         }
         Ok(group)
     }
@@ -134,7 +136,7 @@ impl Revision {
         &self.0.protocols
     }
 
-    /// What the plugin says it is.
+    /// The plugin's description of itself.
     pub fn descriptor(&self) -> &Descriptor {
         &self.0.descriptor
     }
@@ -154,7 +156,7 @@ impl Revision {
         self.0.describe_fuel
     }
 
-    fn blame(&self, what: Wrong) -> PluginFault {
+    fn fault(&self, what: Wrong) -> PluginFault {
         let Descriptor { name, version, .. } = &self.0.descriptor;
         PluginFault { plugin: name.clone(), version: Some(version.clone()), digest: self.0.digest.clone(), what }
     }
@@ -198,21 +200,21 @@ impl Sandbox {
         Ok(Self { engine: Engine::new(config)?, slots: Arc::new(Slots::new(limits::CALLS_MAX)) })
     }
 
-    /// Loads a plugin in steps, each under limits; nothing of it runs before its bytes, imports and version are found good. `hint` is
-    /// what to call it until it has said its name, e.g. the ConfigMap's label.
+    /// Loads a plugin in steps, each under limits; nothing of it runs before its bytes, imports and version are found good.
+    /// `hint` names it in errors until its descriptor was read, e.g. the ConfigMap's label.
     pub fn load(&self, hint: &str, bytes: &[u8]) -> Result<Revision, PluginFault> {
         self::check(hint, bytes)?;
         let digest = digest_of(bytes);
-        let blame = |what| PluginFault { plugin: hint.to_owned(), version: None, digest: digest.clone(), what };
-        let guest = self.compile(bytes).map_err(blame)?;
-        guest.check_optional().map_err(blame)?;
+        let fault = |what| PluginFault { plugin: hint.to_owned(), version: None, digest: digest.clone(), what };
+        let guest = self.compile(bytes).map_err(fault)?;
+        guest.check_optional().map_err(fault)?;
         let run = guest.run(limits::DESCRIBE_FUEL, |pre, store| pre.describe(store));
-        let Metered { answer, fuel: describe_fuel } = run.map_err(|wrong| blame(wrong.during("describe")))?;
-        let descriptor = answer.map_err(|garbled| blame(Wrong::Promise(garbled)))?;
-        descriptor_checks::check_descriptor(&descriptor).map_err(|why| blame(Wrong::Promise(why)))?;
+        let Metered { answer, fuel: describe_fuel } = run.map_err(|wrong| fault(wrong.during("describe")))?;
+        let descriptor = answer.map_err(|garbled| fault(Wrong::Promise(garbled)))?;
+        descriptor_checks::check_descriptor(&descriptor).map_err(|why| fault(Wrong::Promise(why)))?;
         let run = guest.run(limits::DESCRIBE_FUEL, |pre, store| pre.protocols(store));
-        let protocols = run.map_err(|wrong| blame(wrong.during("protocols")))?.answer;
-        descriptor_checks::check_protocols(&protocols).map_err(|why| blame(Wrong::Promise(why)))?;
+        let protocols = run.map_err(|wrong| fault(wrong.during("protocols")))?.answer;
+        descriptor_checks::check_protocols(&protocols).map_err(|why| fault(Wrong::Promise(why)))?;
         Ok(Revision(Arc::new(Loaded { descriptor, protocols, digest, describe_fuel, guest })))
     }
 
@@ -268,12 +270,12 @@ fn config() -> Config {
     config
 }
 
-/// How the engine calls an answer that is over the bytes that were set for one: its error has no type that could be asked for.
+/// The engine's message about an answer that is over the bytes that were set for one: its error has no type to match.
 const ANSWER_TOO_LARGE: &str = "fuel allocated for hostcalls";
 
 /// What a trap or a limit that ended a call is reported as.
 fn gave_up(fuel: u64, store: &Store<Caps>, error: &wasmtime::Error) -> Wrong {
-    let said = match error.downcast_ref::<Trap>() {
+    let how = match error.downcast_ref::<Trap>() {
         Some(Trap::OutOfFuel) => {
             format!("it used all of its {fuel} units of fuel: an endless loop, or far too much work")
         }
@@ -289,7 +291,7 @@ fn gave_up(fuel: u64, store: &Store<Caps>, error: &wasmtime::Error) -> Wrong {
             words => words,
         },
     };
-    Wrong::GaveUp { during: "", said }
+    Wrong::GaveUp { during: "", how }
 }
 
 /// The caps on memory and tables, as errors of their own in place of the guest's own end.
@@ -317,10 +319,10 @@ impl ResourceLimiter for Caps {
     }
 }
 
-/// A counting semaphore as wide as the pool: a full pool makes a call wait, and is nobody's fault.
+/// A counting semaphore as wide as the pool: a full pool makes a call wait, and is no error.
 struct Slots {
     free: Mutex<usize>,
-    given_back: Condvar, // asks the kernel only if somebody waits
+    given_back: Condvar, // enters the kernel only if a thread waits
 }
 
 struct Slot<'a>(&'a Slots);
@@ -350,12 +352,12 @@ pub fn check(hint: &str, bytes: &[u8]) -> Result<(), PluginFault> {
     binary_checks::check(bytes).map_err(|what| blamed(hint, bytes, what))
 }
 
-/// A fault of bytes that have not said yet who they are.
+/// A fault of bytes whose descriptor was not read yet, under the name `hint`.
 pub fn blamed(hint: &str, bytes: &[u8], what: Wrong) -> PluginFault {
     PluginFault { plugin: hint.to_owned(), version: None, digest: digest_of(bytes), what }
 }
 
-/// SHA-256 of a plugin's bytes, in hexadecimal: what [`Revision::digest`] answers once they are loaded.
+/// SHA-256 of a plugin's bytes, in hexadecimal: what [`Revision::digest`] returns once they are loaded.
 pub fn digest_of(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }

@@ -5,7 +5,8 @@ use wasmtime::{AsContext, Error, WasmCoreDump};
 use atomix_model::contract::plain;
 use atomix_model::limits;
 
-/// By what the message is found: an address that is a multiple of eight holds this, then the number of bytes, then the text.
+/// The mark by which the message is found: an address that is a multiple of eight holds this, then the number of bytes, then
+/// the text.
 const MARK: &[u8; 16] = b"last words here:";
 
 /// The message of the panic that ended in this trap, in one line, if the guest left one.
@@ -37,7 +38,7 @@ mod tests {
         assert_eq!(find(&memory(4, b"gone")).as_deref(), Some("gone"));
         assert_eq!(find(&memory(9, b"a\x1b[2J\n\xff b")).as_deref(), Some("a [2J \u{fffd} b"));
         let most = limits::PANIC_MESSAGE_BYTES_MAX;
-        assert_eq!(find(&memory(most as u64, &vec![b'x'; most])).map(|said| said.len()), Some(most));
+        assert_eq!(find(&memory(most as u64, &vec![b'x'; most])).map(|message| message.len()), Some(most));
         assert_eq!(find(&memory(most as u64 + 1, &vec![b'x'; most + 1])), None, "more than the SDK keeps");
         assert_eq!(find(&memory(900, b"short")), None, "a length beyond the end of memory");
         assert_eq!(find(&memory(u64::MAX, b"short")), None);

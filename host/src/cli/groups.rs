@@ -1,4 +1,4 @@
-//! What the gRPC API asks of plugins, answered by the catalog.
+//! Looks up in the catalog which plugin serves a group of the gRPC API, and calls it.
 
 use std::sync::Arc;
 
@@ -24,9 +24,9 @@ impl Plugins for Catalogued {
         self.0.loaded().boxed()
     }
 
-    fn class_of(&self, asked: &GroupRequest) -> Result<Option<Class>, String> {
-        let Some(plugin) = self.0.for_protocol(&asked.protocol) else { return Ok(None) };
-        let answer = plugin.revision.class_of(&asked.protocol, &asked.value, asked.partition_size);
+    fn class_of(&self, request: &GroupRequest) -> Result<Option<Class>, String> {
+        let Some(plugin) = self.0.for_protocol(&request.protocol) else { return Ok(None) };
+        let answer = plugin.revision.class_of(&request.protocol, &request.value, request.partition_size);
         let answer = answer.map_err(|fault| fault.to_string())?;
         let with_kind = |class: atomix_model::contract::GroupClass| {
             let kind = plugin.class_kind(&class.kind).map(Kind::from);

@@ -1,4 +1,4 @@
-//! What of `atomix-controller run` concerns the gRPC API.
+//! The flags of `atomix-controller run` that concern the gRPC API.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

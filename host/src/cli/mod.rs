@@ -1,4 +1,4 @@
-//! What the program can be asked to do: one file a sub-command.
+//! The command line: one file for each sub-command.
 
 mod crds;
 mod groups;
@@ -28,7 +28,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Does what was asked.
+    /// Runs the sub-command.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Run(args) => run::run(*args),

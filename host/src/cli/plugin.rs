@@ -1,4 +1,4 @@
-//! `atomix-controller plugin`: makes a manifest of a plugin, or tells what a plugin is. Needs no cluster.
+//! `atomix-controller plugin`: packs a plugin into a manifest, describes it, or tries to load it. Needs no cluster.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -54,7 +54,7 @@ struct Inspect {
     file: PathBuf,
 }
 
-/// Does what was asked.
+/// Runs the sub-command.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let text = match args.command {
         Command::Pack(args) => {
@@ -68,7 +68,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             .map_err(|why| anyhow!(why))?;
             format!("{}{}", heading(plugin.revision.descriptor()), super::yaml_documents(&manifests)?)
         }
-        Command::Inspect(args) => told(&load(&Sandbox::on_demand().map_err(anyhow::Error::from)?, &args.file)?),
+        Command::Inspect(args) => described(&load(&Sandbox::on_demand().map_err(anyhow::Error::from)?, &args.file)?),
         Command::Try => {
             let code = atomix_controller_kube::catalog::load_under_limits(std::io::stdin().lock(), std::io::stdout().lock());
             std::process::exit(code.context("no trial could be made")?.into());
@@ -77,7 +77,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     std::io::stdout().write_all(text.as_bytes()).context("could not write to standard output")
 }
 
-/// What opens the manifest: it is read long after the command that printed it.
+/// The comment at the top of the manifest, which is read long after the command that printed it.
 fn heading(descriptor: &Descriptor) -> String {
     let unchecked = match pack::unchecked(descriptor) {
         none if none.is_empty() => String::new(),
@@ -97,7 +97,7 @@ fn heading(descriptor: &Descriptor) -> String {
 
 /// A plugin that was read from a file and loaded.
 pub(super) struct Plugin {
-    /// What it is.
+    /// The loaded code and its descriptor.
     pub revision: Revision,
     /// Its bytes, not compressed.
     pub bytes: Vec<u8>,
@@ -117,7 +117,7 @@ pub(super) fn load(sandbox: &Sandbox, file: &Path) -> anyhow::Result<Plugin> {
     Ok(Plugin { revision, bytes })
 }
 
-fn told(plugin: &Plugin) -> String {
+fn described(plugin: &Plugin) -> String {
     let (revision, descriptor) = (&plugin.revision, plugin.revision.descriptor());
     let mut lines = vec![
         ("Plugin", format!("{} {}", descriptor.name, descriptor.version)),

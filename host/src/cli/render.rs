@@ -124,7 +124,7 @@ fn rendered(database: &Database, classes: &[Value], plugins: &[Plugin], domain: 
     let per_cluster = observe::partitions_per_cluster(database, &class);
     let request = observe::request(database, &class, per_cluster, Vec::new(), domain);
     let plan = plugin.revision.plan(&request)?.map_err(refused)?;
-    tell(database, &plan);
+    print_remarks(database, &plan);
     let grants = Grants::of(&pack::role(descriptor, false));
     let admitted = admission::admit(&plan, &request, database, descriptor, &grants, "kube-system.atomix-controller")
         .map_err(|why| anyhow!("plugin {} {} planned what may not be: {why}", descriptor.name, descriptor.version))?;
@@ -141,7 +141,7 @@ fn served<'a>(kind: &str, plugins: &'a [Plugin]) -> anyhow::Result<(&'a Plugin, 
     })
 }
 
-/// The class of a database: where the reference says, else in the database's namespace.
+/// The class of a database: in the namespace that the reference names, else in the database's own.
 fn class_of(database: &Database, kind: &ClassKind, classes: &[Value]) -> anyhow::Result<observe::Class> {
     let wanted = &database.spec.storage_class;
     let own = database.metadata.namespace.clone().unwrap_or_default();
@@ -195,7 +195,7 @@ fn database_schema(version: &str) -> anyhow::Result<Value> {
     Ok(found["schema"]["openAPIV3Schema"]["properties"]["spec"].clone())
 }
 
-/// What the API server would not take of an object: fields that nobody knows, and a spec that does not fit its schema.
+/// What the API server would refuse in an object: unknown fields, and a spec that does not fit its schema.
 fn misfits(object: &Value, schema: &Value) -> String {
     let known = ["apiVersion", "kind", "metadata", "spec", "status"];
     let unknown =
@@ -235,7 +235,7 @@ fn listed(errors: &[FieldError]) -> String {
     errors.iter().map(|error| format!("\n  {}: {}", error.path, error.message)).collect()
 }
 
-fn tell(database: &Database, plan: &Plan) {
+fn print_remarks(database: &Database, plan: &Plan) {
     let name = named(&json!(database.metadata));
     for note in &plan.notes {
         let weight = if note.warning { "warning" } else { "note" };
@@ -246,7 +246,7 @@ fn tell(database: &Database, plan: &Plan) {
     }
 }
 
-/// What is stamped on for a live Database only: its UID is not known here, and hashes are of no use.
+/// Removes what is stamped on for a live Database only: its UID is unknown here, and hashes are of no use.
 fn offline(mut manifest: Value) -> Value {
     if let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.remove("ownerReferences");

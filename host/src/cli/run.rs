@@ -1,4 +1,4 @@
-//! `atomix-controller run`: the controller itself, until it is told to stop.
+//! `atomix-controller run`: the controller itself, until a signal stops it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ enum Scope {
     Namespace,
 }
 
-/// Runs until told to stop.
+/// Runs until SIGTERM or SIGINT.
 pub fn run(args: Args) -> anyhow::Result<()> {
     telemetry::log(&args.log, args.log_format)?;
     raise_files();
@@ -85,8 +85,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     runtime.block_on(serve(args))
 }
 
-/// Asks for more file descriptors than a process begins with, where it may have them: each connection takes one, and those of one
-/// server must not be missing at another.
+/// Raises the limit of file descriptors as far as the process may: each connection takes one, and a server with many must
+/// not leave another without any.
 fn raise_files() {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = maximum.map_or(limits::FILES_WANTED, |most| most.min(limits::FILES_WANTED));
@@ -151,7 +151,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         leading: leading.clone(),
         metrics: metrics.clone(),
     };
-    // Told to stop, the leader first hands over; all else goes on until it has.
+    // On a signal to stop, the leader first hands over; all else goes on until it has.
     let leader = async {
         tokio::join!(
             leader::lead(client.clone(), &lease_options, &leading, &metrics, stopped(stop.clone())),
@@ -199,13 +199,13 @@ async fn all_ready(
 /// Becomes true on SIGTERM or SIGINT.
 fn stop_signal() -> anyhow::Result<watch::Receiver<bool>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (told, stop) = watch::channel(false);
+    let (sender, stop) = watch::channel(false);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tasks::vital("signals", async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-        told.send_replace(true);
-        told.closed().await;
+        sender.send_replace(true);
+        sender.closed().await;
     });
     Ok(stop)
 }

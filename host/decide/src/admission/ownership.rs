@@ -8,11 +8,11 @@ use serde_json::Value;
 use super::{drop_nulls, items, text};
 use atomix_model::contract::{Plan, Request};
 
-/// What in a manifest may be only since the class asks for it. The policy in `deploy/` does not know the class: it lets pass what stands
-/// in an annotation that no plugin can write, so that both give one verdict.
+/// What in a manifest may be only since the class asks for it. The policy in `deploy/` does not know the class: it admits
+/// what is listed in an annotation that no plugin can write, so that both reach one verdict.
 pub(super) type Asked = BTreeSet<&'static str>;
 
-/// What is of one database, and what its class says.
+/// What is of one database, and its class.
 pub(super) struct Own<'a> {
     /// Value of the label `database`.
     pub label: &'a str,
@@ -21,7 +21,7 @@ pub(super) struct Own<'a> {
     made: BTreeSet<(&'a str, &'a str)>,
     /// How names of the claims begin that the plan's StatefulSets make.
     claims: Vec<String>,
-    /// The class's spec, without nulls, and without what its plugin's schema put there: that is not the user's word.
+    /// The class's spec, without nulls, and without what its plugin's schema put there: the user did not write that.
     pub class: Value,
     words: BTreeSet<String>,
 }
@@ -58,11 +58,11 @@ impl<'a> Own<'a> {
             kind == "PersistentVolumeClaim"
                 && self.claims.iter().any(|start| name.strip_prefix(start.as_str()).is_some_and(ordinal))
         };
-        self.made.contains(&(kind, name)) || self.says(name) || is_claim()
+        self.made.contains(&(kind, name)) || self.names(name) || is_claim()
     }
 
-    /// Whether the class says this word, or this number, anywhere.
-    pub fn says(&self, word: &str) -> bool {
+    /// Whether the class holds this name, or this number, anywhere.
+    pub fn names(&self, word: &str) -> bool {
         !word.is_empty() && self.words.contains(word)
     }
 
@@ -73,7 +73,7 @@ impl<'a> Own<'a> {
         find(&self.class, &|there| *there == value)
     }
 
-    /// Whether the class says this of this key, in any of its maps.
+    /// Whether the class has this value under this key, in any of its maps.
     pub fn pairs(&self, key: &str, value: &Value) -> bool {
         find(&self.class, &|there| there.get(key) == Some(value))
     }

@@ -131,14 +131,14 @@ fn projected(source: &Value, own: &Own<'_>) -> Result<(), String> {
 /// Whether a pod may read an object of this name.
 fn refers(own: &Own<'_>, kind: &str, name: Option<&Value>, path: &str) -> Result<(), String> {
     let name = name.and_then(Value::as_str).unwrap_or_default();
-    let public = kind == "ConfigMap" && name == "kube-root-ca.crt"; // everybody's, in every namespace
+    let public = kind == "ConfigMap" && name == "kube-root-ca.crt"; // readable by every pod
     match public || own.has(kind, name) {
         true => Ok(()),
         false => Err(format!("{path} is {name:?}: no {kind} of this plan, nor one that the class names")),
     }
 }
 
-/// Where a pod runs, and before whom: among all that the cluster has, only as the class says.
+/// Where a pod runs, and with which priority: only as the class has it.
 fn placed(spec: &Value, own: &Own<'_>, asked: &mut Asked) -> Result<(), String> {
     for (field, usual, word) in [
         ("priorityClassName", "", "priority-class"),
@@ -270,7 +270,7 @@ const SYSCTLS: [&str; 12] = [
 
 #[cfg(test)]
 mod tests {
-    /// The policy in `deploy/` knows the same lists: what is refused here, the account cannot do.
+    /// The policy in `deploy/` has the same lists: what is refused here, the account cannot do.
     #[test]
     fn the_policy_has_the_same_lists() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/atomix-controller.yaml");

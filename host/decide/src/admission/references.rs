@@ -1,5 +1,5 @@
-//! What objects beside pods reach: whom they select, route to, limit or are filled from. Knows the kinds that Kubernetes itself brings
-//! and those of its gateways and snapshots; what the objects of other kinds do is said where they are granted.
+//! What objects beside pods reach: what they select, route to, limit or are filled from. Knows the kinds that Kubernetes
+//! itself brings and those of its gateways and snapshots; other kinds are listed as unchecked where they are granted.
 
 use serde_json::{Map, Value};
 
@@ -28,7 +28,7 @@ const KNOWN: [(&str, &str); 16] = [
     ("snapshot.storage.k8s.io", "VolumeSnapshot"),
 ];
 
-/// Whether objects of a kind are held to what is of their own database.
+/// Whether objects of a kind are restricted to what is of their own database.
 pub(super) fn is_known(group: &str, kind: &str) -> bool {
     KNOWN.contains(&(group, kind)) || (group == "gateway.networking.k8s.io" && kind.ends_with("Route"))
 }
@@ -100,12 +100,12 @@ fn service(manifest: &Value, spec: &Value, own: &Own<'_>, asked: &mut Asked) -> 
         "" | "ClusterIP" if spec.get("type").is_none_or(|kind| kind.is_string() || kind.is_null()) => {}
         "ExternalName" => {
             let name = text(spec, "/externalName");
-            if !own.says(name) {
+            if !own.names(name) {
                 return Err(format!("spec.externalName is {name:?}, which the class does not name"));
             }
             asked.insert("external-name");
         }
-        kind if own.says(kind) => {
+        kind if own.names(kind) => {
             asked.insert("service-type");
         }
         _ => {
@@ -117,7 +117,7 @@ fn service(manifest: &Value, spec: &Value, own: &Own<'_>, asked: &mut Asked) -> 
     }
     for (at, port) in items(spec, "ports") {
         let number = port.get("nodePort").unwrap_or(&Value::Null);
-        if is_set(number) && !own.says(&number.to_string()) {
+        if is_set(number) && !own.names(&number.to_string()) {
             return Err(format!("spec.ports[{at}].nodePort takes a port of the nodes that the class does not name"));
         }
     }
@@ -134,7 +134,7 @@ fn service(manifest: &Value, spec: &Value, own: &Own<'_>, asked: &mut Asked) -> 
 /// Begins annotations by which a Service or an Ingress is given names in the DNS of others.
 const EXTERNAL_DNS: &str = "external-dns.alpha.kubernetes.io/";
 
-/// Annotations of what routes: controllers of others take orders from them, so that the class must have them word by word.
+/// Annotations of what routes: other controllers act on them, so that the class must have them word by word.
 fn annotations(manifest: &Value, own: &Own<'_>, asked: &mut Asked, concerns: impl Fn(&str) -> bool) -> Checked {
     let there = manifest.pointer("/metadata/annotations").and_then(Value::as_object);
     let orders = |key: &str| concerns(key) && !key.split('/').next().unwrap_or_default().ends_with("cloud.atomix.io");
@@ -150,7 +150,7 @@ fn annotations(manifest: &Value, own: &Own<'_>, asked: &mut Asked, concerns: imp
 }
 
 fn host(own: &Own<'_>, host: &str, path: &str) -> Checked {
-    match own.says(host) {
+    match own.names(host) {
         true => Ok(()),
         false if host.is_empty() => Err(format!("{path} is missing, so that all hosts would be routed")),
         false => Err(format!("{path} is {host:?}, which the class does not name")),
@@ -180,12 +180,12 @@ fn ingress(manifest: &Value, spec: &Value, own: &Own<'_>, asked: &mut Asked) -> 
             host(own, name.as_str().unwrap_or_default(), &format!("{path}.hosts"))?;
         }
         let secret = text(tls, "/secretName");
-        if !secret.is_empty() && !own.says(secret) {
+        if !secret.is_empty() && !own.names(secret) {
             return Err(format!("{path}.secretName is {secret:?}, which the class does not name"));
         }
     }
     let class = text(spec, "/ingressClassName");
-    if !class.is_empty() && !own.says(class) {
+    if !class.is_empty() && !own.names(class) {
         return Err(format!("spec.ingressClassName is {class:?}, which the class does not name"));
     }
     asked.insert("hosts");
@@ -206,7 +206,7 @@ fn route(manifest: &Value, kind: &str, spec: &Value, own: &Own<'_>, asked: &mut 
     for (at, parent) in items(spec, "parentRefs") {
         let name = text(parent, "/name");
         let place = text(parent, "/namespace");
-        if !own.says(name) || !(["", own.namespace].contains(&place) || own.says(place)) {
+        if !own.names(name) || !(["", own.namespace].contains(&place) || own.names(place)) {
             return Err(format!("spec.parentRefs[{at}] names the gateway {name:?}, which the class does not name"));
         }
     }
@@ -245,7 +245,7 @@ fn referred<'a>(value: &'a Value, found: &mut Vec<&'a Value>) {
 fn snapshot(spec: &Value, own: &Own<'_>) -> Checked {
     let claim = text(spec, "/source/persistentVolumeClaimName");
     let content = text(spec, "/source/volumeSnapshotContentName");
-    if !content.is_empty() && !own.says(content) {
+    if !content.is_empty() && !own.names(content) {
         return Err(format!("spec.source.volumeSnapshotContentName is {content:?}, which the class does not name"));
     }
     if claim.is_empty() { Ok(()) } else { named(own, "PersistentVolumeClaim", claim, "spec.source") }

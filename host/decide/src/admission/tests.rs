@@ -8,8 +8,8 @@ fn object_kind(group: &str, kind: &str, plural: &str) -> ObjectKind {
     ObjectKind { group: group.into(), version: "v1".into(), kind: kind.into(), plural: plural.into(), reads: Vec::new() }
 }
 
-/// Admits one manifest of a plugin that says it emits StatefulSets, Services, Secrets and ConfigMaps, and may write all but
-/// the last.
+/// Admits one manifest of a plugin that declares that it emits StatefulSets, Services, Secrets and ConfigMaps, and may write
+/// all but the last.
 fn check(class: Value, manifest: Value) -> Result<Admitted, String> {
     let emits = vec![
         object_kind("apps", "StatefulSet", "statefulsets"),
@@ -69,7 +69,7 @@ fn set(spec: Value) -> Value {
 
 fn refused(manifest: Value, with: &str) {
     let why = check(json!({}), manifest).expect_err("it must be refused");
-    assert!(why.contains(with), "{why:?} does not say {with:?}");
+    assert!(why.contains(with), "{why:?} does not contain {with:?}");
 }
 
 #[test]
@@ -161,14 +161,14 @@ struct Row {
     class: Value,
     /// The whole manifest.
     object: Option<Value>,
-    /// What is put into the pods of a StatefulSet that nobody minds.
+    /// What is put into the pods of an otherwise admissible StatefulSet.
     pod: Option<Value>,
     /// The same for its one container, and for its template's metadata.
     container: Option<Value>,
     metadata: Option<Value>,
-    /// What the host says against it; nothing if it may be written.
+    /// Part of the host's refusal; none if it may be written.
     host: Option<String>,
-    /// What the policy says, and why it says nothing where the host does. Not read here.
+    /// Part of the policy's refusal, and why there is none where the host refuses. Not read here.
     #[allow(dead_code)]
     policy: Option<String>,
     #[allow(dead_code)]
@@ -195,13 +195,13 @@ fn the_host_gives_each_row_its_verdict() {
             let plural = row.plural.clone().unwrap_or_else(|| format!("{}s", text("kind").to_lowercase()));
             let kind = ObjectKind { group, version, kind: text("kind"), plural, reads: Vec::new() };
             let all = json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]});
-            let said = admitted(class, manifest, vec![kind], &Grants::of(&all)).err();
-            let fits = match (&said, &row.host) {
-                (Some(said), Some(with)) => said.contains(with.as_str()),
-                (said, with) => said.is_none() && with.is_none(),
+            let error = admitted(class, manifest, vec![kind], &Grants::of(&all)).err();
+            let fits = match (&error, &row.host) {
+                (Some(error), Some(with)) => error.contains(with.as_str()),
+                (error, with) => error.is_none() && with.is_none(),
             };
             if !fits {
-                wrong.push(format!("{}: {:?}, but the host says {said:?}", row.row, row.host));
+                wrong.push(format!("{}: {:?}, but the host returns {error:?}", row.row, row.host));
             }
         }
     }
@@ -230,8 +230,8 @@ fn what_a_schema_puts_into_a_class_is_not_the_users_word() {
     let plan = Plan { objects: Vec::new(), partitions: Vec::new(), unsupported: Vec::new(), notes: Vec::new() };
     let request = request_with(class);
     let (free, held) = (Own::of(&plan, &request, None), Own::of(&plan, &request, Some(&schema)));
-    assert!(free.says("storage") && free.holds(&json!({"operator": "Exists"})));
-    assert!(!held.says("storage") && !held.holds(&json!({"operator": "Exists"})) && held.says("ours"));
+    assert!(free.names("storage") && free.holds(&json!({"operator": "Exists"})));
+    assert!(!held.names("storage") && !held.holds(&json!({"operator": "Exists"})) && held.names("ours"));
 }
 
 #[test]

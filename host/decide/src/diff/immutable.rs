@@ -1,5 +1,5 @@
-//! Fields that Kubernetes lets nobody change once an object is there. Found before anything is written, so that an edit that runs into
-//! one is not applied in part. Knows the kinds of Kubernetes' own groups; of others the API server has to be asked.
+//! Fields that Kubernetes lets no client change once an object is there. Found before anything is written, so that an edit
+//! that runs into one is not applied in part. Knows the kinds of Kubernetes' own groups; others are left to the API server.
 //!
 //! Source: the update validation of v1.36, `pkg/apis/*/validation/validation.go`.
 
@@ -50,8 +50,8 @@ const FIXED: &[Row] = &[
     ("", "Service", &[("loadBalancerClass", Means("null"))]),
 ];
 
-/// The first field that stands in the way of making the live object what the manifest says, if there is one: both are of the same kind
-/// and name.
+/// The first field that stands in the way of making the live object as in the manifest, if there is one: both are of the
+/// same kind and name.
 pub fn immutable_change(manifest: &Value, live: &Value) -> Option<Difference> {
     let group = manifest["apiVersion"].as_str()?.rsplit_once('/').map_or("", |(group, _)| group);
     let kind = manifest["kind"].as_str()?;
@@ -69,14 +69,14 @@ pub fn immutable_change(manifest: &Value, live: &Value) -> Option<Difference> {
 }
 
 fn changed(manifest: &Value, live: &Value, section: &str, field: &str, absent: &Absent) -> Option<Difference> {
-    let said = |root: &Value| {
+    let effective = |root: &Value| {
         let value = root[section].get(field).filter(|value| !value.is_null()).cloned();
         value.or_else(|| match absent {
             Means(text) => Some(serde_json::from_str(text).expect("the table holds JSON")),
             Anything => None,
         })
     };
-    let (wanted, found) = (said(manifest)?, said(live)?);
+    let (wanted, found) = (effective(manifest)?, effective(live)?);
     let nothing = wanted.is_null() || wanted.as_array().is_some_and(Vec::is_empty) || wanted == "";
     if nothing {
         let path = format!("{section}.{field}");
@@ -95,9 +95,13 @@ fn address(manifest: &Value, live: &Value) -> Option<Difference> {
     if external(manifest) || external(live) || found.is_empty() || wanted == found {
         return None;
     }
-    let said = |address: &str| json!(if address.is_empty() { "an address of its own" } else { address });
+    let shown = |address: &str| json!(if address.is_empty() { "an address of its own" } else { address });
     let differs = !wanted.is_empty() || found == "None";
-    differs.then(|| Difference { path: "spec.clusterIP".to_owned(), wanted: Some(said(&wanted)), found: Some(said(&found)) })
+    differs.then(|| Difference {
+        path: "spec.clusterIP".to_owned(),
+        wanted: Some(shown(&wanted)),
+        found: Some(shown(&found)),
+    })
 }
 
 /// What was made immutable stays so, with all that it holds.

@@ -1,9 +1,9 @@
-//! Is what we want already there? Compares a manifest with a live object as server-side apply would; knows no client, no clock
+//! Whether a live object is as a manifest has it: compares the two as server-side apply would; knows no client, no clock
 //! and no plugin.
 //!
-//! Containment sees drift: a field of the manifest that was changed or removed in the live object. What others added is none,
-//! and neither is what the API server fills in. It cannot see what a newer manifest no longer holds: that is the business of the
-//! hash that `apply` keeps beside it.
+//! Containment sees drift: a field of the manifest that was changed or removed in the live object. What others added is
+//! none, and neither is what the API server fills in. It cannot see what a newer manifest no longer holds: the hash that
+//! `apply` keeps beside it is for that.
 
 mod canonical;
 mod immutable;
@@ -21,12 +21,12 @@ use rules::{List, Place};
 pub use canonical::{canonical, with_live_spelling};
 pub use immutable::immutable_change;
 
-/// Says whether applying `desired` would leave `live` as it is.
+/// Checks whether applying `desired` would leave `live` as it is.
 ///
 /// `desired` is a whole manifest (with `apiVersion` and `kind`, which choose the rules), as it would be applied with force;
-/// `live` is the object of the same kind, namespace and name as the API server returned it. Exact for the kinds of Kubernetes'
-/// own groups that hold workloads and what stands around them. For other kinds (custom resources) it errs towards a difference:
-/// one apply too many, never a drift unseen. `status` is not compared where it has a door of its own.
+/// `live` is the object of the same kind, namespace and name as the API server returned it. Exact for the kinds of
+/// Kubernetes' own groups that hold workloads and what stands around them. For other kinds (custom resources) it errs
+/// towards a difference: one apply too many, never a drift unseen. `status` is not compared where it is a subresource.
 ///
 /// # Errors
 /// The first [`Difference`], in the order of field names.
@@ -45,12 +45,12 @@ pub fn check_applied(desired: &Value, live: &Value) -> Result<(), Difference> {
     Ok(())
 }
 
-/// Where a manifest and a live object part.
+/// Where a manifest and a live object differ.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
     /// Path from the object's root, e.g. `spec.template.spec.containers[name=node].image`.
     pub path: String,
-    /// What the manifest says; `None` if it says that nothing else may be there.
+    /// The manifest's value; `None` if the manifest allows nothing else there.
     pub wanted: Option<Value>,
     /// What the live object holds there; `None` if nothing.
     pub found: Option<Value>,
@@ -136,7 +136,7 @@ fn check_object(at: Place<'_>, wanted: &Map<String, Value>, found: &Map<String, 
 fn check_keyed_list(at: Place<'_>, keys: &[&str], wanted: &[Value], found: &[Value]) -> Result<(), Difference> {
     let keys_of = |items: &[Value]| items.iter().map(|item| key_of(keys, item)).collect::<Option<Vec<String>>>();
     let (Some(wanted_keys), Some(found_keys)) = (keys_of(wanted), keys_of(found)) else {
-        return check_atomic_list(at, wanted, found); // not what the schema says: nothing to match by
+        return check_atomic_list(at, wanted, found); // not as the schema has it: nothing to match by
     };
     let mut positions: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (position, key) in found_keys.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Property tests of the diff: what holds for any JSON, sensible or not, under field names that the rules know.
+//! Property tests of the diff: what holds for any JSON, sensible or not, under field names of the rules.
 
 use proptest::prelude::*;
 use proptest::sample::select;

@@ -19,7 +19,7 @@ pub enum List {
     Whole,
 }
 
-/// Groups whose fields the tables below know. Custom resources have only `metadata` in common with them.
+/// Groups whose fields are in the tables below. Custom resources have only `metadata` in common with them.
 const KNOWN_GROUPS: [&str; 7] = ["", "apps", "autoscaling", "batch", "discovery.k8s.io", "networking.k8s.io", "policy"];
 
 const CONTAINERS: &[&str] = &["containers", "initContainers", "ephemeralContainers"];
@@ -89,7 +89,7 @@ const QUANTITY_MAPS: &[&str] = &["limits", "overhead", "requests"];
 const QUANTITIES: &[&str] = &["averageValue", "divisor", "sizeLimit", "tolerance"];
 
 /// Fields that the API server drops when they are false, 0 or empty text. All others keep such a value: where
-/// `automountServiceAccountToken: false` is gone, somebody took it away.
+/// `automountServiceAccountToken: false` is gone, another client removed it.
 const DROPPED_WHEN_ZERO: &[&str] = &[
     "containerName",
     "effect",
@@ -128,8 +128,8 @@ const DROPPED_WHEN_ZERO: &[&str] = &[
     "workingDir",
 ];
 
-/// Objects that mean nothing while they are empty. The API server keeps them apart from absent ones, so that a template with one is
-/// another template; elsewhere an empty object says something (`emptyDir`, a selector of everything).
+/// Objects that mean nothing while they are empty. The API server keeps them apart from absent ones, so that a template with
+/// one is another template; elsewhere an empty object has a meaning (`emptyDir`, a selector of everything).
 const NOTHING_WHEN_EMPTY: &[&str] = &[
     "affinity",
     "capabilities",
@@ -144,7 +144,7 @@ const NOTHING_WHEN_EMPTY: &[&str] = &[
     "windowsOptions",
 ];
 
-/// Values that say what holds anyway, and that the API server does not fill in: the field (of an element of the list or object
+/// Values that change nothing, and that the API server does not fill in: the field (of an element of the list or object
 /// before it; empty: of any) and the value.
 const NOTHING_WHEN: &[(&str, &str, &str)] = &[
     ("", "optional", "false"),
@@ -154,7 +154,7 @@ const NOTHING_WHEN: &[(&str, &str, &str)] = &[
     ("tolerations", "operator", "Equal"),
 ];
 
-/// What stands for an absent merge key: references without a name are taken (and are somebody's own item).
+/// What stands for an absent merge key: references without a name are taken (and are an item of their own).
 pub fn key_default(key: &str) -> &'static str {
     if key == "protocol" { "TCP" } else { "" }
 }
@@ -198,7 +198,7 @@ impl<'a> Place<'a> {
         Self { whole: true, ..*self }
     }
 
-    /// Whether the object is of a kind that the tables know.
+    /// Whether the object is of a kind that is in the tables.
     pub fn is_known(&self) -> bool {
         self.known
     }
@@ -227,10 +227,10 @@ impl<'a> Place<'a> {
         self.known && if self.is_entry { QUANTITY_MAPS.contains(&self.owner) } else { named }
     }
 
-    /// Whether `value` says here what its absence says.
+    /// Whether `value` means here what its absence means.
     pub fn means_nothing(&self, value: &Value) -> bool {
         let schema = self.known && !self.is_entry;
-        let says = |text: &str| {
+        let is_redundant = |text: &str| {
             let row = |(owner, field, nothing): &(&str, &str, &str)| {
                 *field == self.field && (owner.is_empty() || *owner == self.owner) && text == *nothing
             };
@@ -242,8 +242,8 @@ impl<'a> Place<'a> {
                     let nothing = |(name, value): (&String, &Value)| self.enter(name).is_dropped(value);
                     NOTHING_WHEN_EMPTY.contains(&self.field) && fields.iter().all(nothing)
                 }
-                Value::Bool(value) => says(if *value { "true" } else { "false" }),
-                Value::String(text) => says(text),
+                Value::Bool(value) => is_redundant(if *value { "true" } else { "false" }),
+                Value::String(text) => is_redundant(text),
                 _ => false,
             }
     }

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 /// Checks one pair: `""` where nothing differs, else the text of the difference.
 #[track_caller]
 fn check(desired: Value, live: Value, expected: &str) {
-    let told = check_applied(&desired, &live).err().map(|difference| difference.to_string()).unwrap_or_default();
-    assert_eq!(told, expected, "\ndesired {desired:#}\nlive {live:#}");
+    let text = check_applied(&desired, &live).err().map(|difference| difference.to_string()).unwrap_or_default();
+    assert_eq!(text, expected, "\ndesired {desired:#}\nlive {live:#}");
 }
 
 /// A StatefulSet as a plugin writes it: terse, in its own spelling.
@@ -430,6 +430,6 @@ fn what_is_of_another_shape_differs_and_stops_nobody() {
 #[test]
 fn a_long_value_is_cut_in_the_text() {
     let map = |text: String| json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": text}});
-    let told = check_applied(&map("ä".repeat(1000)), &map("ö".into())).unwrap_err().to_string();
-    assert!(told.chars().count() < 200 && told.ends_with("…, found \"ö\""), "{told}");
+    let text = check_applied(&map("ä".repeat(1000)), &map("ö".into())).unwrap_err().to_string();
+    assert!(text.chars().count() < 200 && text.ends_with("…, found \"ö\""), "{text}");
 }

@@ -22,9 +22,10 @@ pub fn in_force(objects: &dyn Objects) -> bool {
         && denies.and_then(|actions| actions.as_array().cloned()).is_some_and(|actions| actions.iter().any(|a| a == "Deny"))
 }
 
-/// Why the policy refused a request, if it did. `cause` is the message of one of the causes in a Status's details: there the API server
-/// writes the policy, its binding and the text of the policy's `messageExpression`, and nothing that a user or a plugin wrote comes before
-/// that text's code. (Of a Status's own reason an admission policy can choose four, `Forbidden` among them, which says too little.)
+/// Why the policy refused a request, if it did. `cause` is the message of one of the causes in a Status's details: there the
+/// API server writes the policy, its binding and the text of the policy's `messageExpression`, and nothing that a user or a
+/// plugin wrote comes before that text's code. (An admission policy can choose among four of a Status's own reasons,
+/// `Forbidden` among them, which is not precise enough.)
 pub fn refusal(cause: &str) -> Option<Reason> {
     let text = cause.strip_prefix("ValidatingAdmissionPolicy '")?.strip_prefix(NAME)?;
     let text = text.strip_prefix("' with binding '")?.strip_prefix(NAME)?;
@@ -39,7 +40,7 @@ mod tests {
     #[test]
     fn only_the_policys_own_refusal_is_one_and_its_code_says_why() {
         let own = "ValidatingAdmissionPolicy 'atomix-controller' with binding 'atomix-controller' denied request: ";
-        let code = |said: &str| refusal(&format!("{own}{said}"));
+        let code = |text: &str| refusal(&format!("{own}{text}"));
         assert_eq!(code("NameTaken: ConfigMap a/b is there already and belongs to no Database"), Some(Reason::NameTaken));
         assert_eq!(code("KindRefused: NameTaken: a/b"), Some(Reason::Other("KindRefused".to_owned())));
         for other in [

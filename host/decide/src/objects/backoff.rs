@@ -1,5 +1,5 @@
-//! Exponential back-off for what is done again and again although nobody asked: how often it was done, and how long the next time has
-//! to wait. Pure: time is an argument.
+//! Exponential back-off for what is done again and again although nothing was edited: how often it was done, and how long
+//! the next time has to wait. Pure: time is an argument.
 
 use std::time::{Duration, Instant};
 
@@ -65,7 +65,7 @@ mod tests {
         for _ in 0..20 {
             let pause = backoff.delay(now).expect("it waits");
             assert!(pause > before || pause == limits::REPEAT_DELAY_MAX, "{pause:?} after {before:?}");
-            assert!(backoff.reported_for(now).is_some_and(|left| left > pause), "it is told of for as long as it waits");
+            assert!(backoff.reported_for(now).is_some_and(|left| left > pause), "it is reported for as long as it waits");
             (before, now) = (pause, now + pause);
             assert_eq!(backoff.delay(now), None);
             backoff = backoff.repeat(now);

@@ -61,18 +61,18 @@ impl CompetingWrites {
         self.backoff.is_some_and(Backoff::is_nearly_reported)
     }
 
-    /// The row with the field that was found changed, and by whom as far as `metadata.managedFields` tells.
+    /// The row with the field that was found changed, and by whom as far as `metadata.managedFields` records it.
     pub fn with_competitor(self, object: &Stamped, live: Option<&Live>, managed_fields: &Value) -> CompetingWrites {
         let Some(live) = live else { return CompetingWrites { found: "somebody deletes it".to_owned(), ..self } };
         let Err(difference) = check_applied(&object.manifest, &live.body) else {
             return CompetingWrites { found: format!("its annotation {} is removed or changed", names::HASH), ..self };
         };
         let others = managers_of(managed_fields, &difference.path);
-        let who = match others.as_slice() {
+        let writer = match others.as_slice() {
             [] => "somebody who leaves no name, or another controller of ours".to_owned(),
             others => format!("field manager {}", others.join(", ")),
         };
-        CompetingWrites { found: format!("{} is not as planned, by {who}", difference.path), ..self }
+        CompetingWrites { found: format!("{} is not as planned, by {writer}", difference.path), ..self }
     }
 }
 
@@ -84,7 +84,7 @@ fn managers_of(managed_fields: &Value, path: &str) -> Vec<String> {
         let mut at = &entry["fieldsV1"];
         plain.split('.').filter(|step| !step.is_empty()).enumerate().all(|(depth, step)| {
             if depth > 0 && at.as_object().is_some_and(|fields| fields.is_empty()) {
-                return true; // it is owned as a whole, as an atomic map is: a selector, say
+                return true; // it is owned as a whole, as an atomic map is, e.g. a selector
             }
             at = &at[format!("f:{step}").as_str()];
             !at.is_null()

@@ -21,11 +21,11 @@ pub enum Decision {
     Write(String),
     /// It was made for an earlier database of the name, and is taken over.
     Adopt,
-    /// It was made for an earlier database of the name, and nobody has said that it may be taken over.
+    /// It was made for an earlier database of the name, and the Database has no annotation that lets it be taken over.
     Orphan,
-    /// The name belongs to somebody else; says to whom.
+    /// The name belongs to another owner, which is named.
     Taken(String),
-    /// It is on its way out; its going wakes us.
+    /// It is being deleted; the end of that starts the next pass.
     Going,
 }
 
@@ -36,7 +36,7 @@ pub struct Owner<'a> {
     pub namespace: &'a str,
     pub uid: &'a str,
     pub name: &'a str,
-    /// What its annotation [`names::ADOPT`] says.
+    /// Value of its annotation [`names::ADOPT`].
     pub adopts: Option<&'a str>,
 }
 
@@ -100,14 +100,15 @@ pub fn decide(desired: &Stamped, live: Option<&Live>, owner: &Owner, quiet: Opti
     Decision::Write(format!("it has drifted: {difference}"))
 }
 
-/// Whether writing an object would change one that is there and that an edit, not somebody's hand, made differ.
+/// Whether writing an object would change one that is there and that an edit of the Database or its class, not drift, made
+/// differ.
 pub fn is_change(object: &Stamped, live: Option<&Live>, owner: &Owner) -> bool {
     let Some(live) = live.filter(|live| !object.once && !object.is_of(live.annotation(names::HASH))) else { return false };
     matches!(decide(object, Some(live), owner, None), Decision::Write(_) | Decision::Adopt)
 }
 
-/// Whether an object was made by a controller of ours for a database of this name that is gone: it carries the labels and annotations of
-/// one, and nobody owns it, or only such a database does. The admission policy knows the same signs.
+/// Whether an object was made by a controller of ours for a database of this name that is gone: it carries the labels and
+/// annotations of one, and has no owner, or only such a database. The admission policy uses the same signs.
 fn is_orphan(desired: &Stamped, live: &Live, owner: &Owner) -> bool {
     let ours = |part: &str, key: &str| {
         let wanted = &desired.manifest["metadata"][part][key];
@@ -119,7 +120,7 @@ fn is_orphan(desired: &Stamped, live: &Live, owner: &Owner) -> bool {
     marked && ours("labels", "app") && ours("labels", "database") && owners.into_iter().flatten().all(namesake)
 }
 
-/// Why the plan cannot be written as a whole: an object that it would change holds a field that nobody can change.
+/// Why the plan cannot be written as a whole: an object that it would change holds an immutable field.
 pub fn cannot_change(admitted: &Admitted, live: &[Option<Arc<Live>>], owner: &Owner) -> Option<String> {
     let changed = admitted.objects.iter().zip(live).filter_map(|(object, live)| {
         let live = live.as_deref()?;
@@ -166,8 +167,8 @@ pub fn is_older(now: &PlanInUse, running: &PlanInUse) -> bool {
     now.generation < running.generation || class
 }
 
-/// Whether a plan is held: it is another than the one that runs although nobody edited the database or its class, it would
-/// delete, shrink or restart something, and nobody has accepted it. Says what it would do.
+/// Whether a plan is held: it is another than the one that runs although neither the database nor its class was edited, it
+/// would delete, shrink or restart something, and it was not accepted. Returns what it would do.
 pub fn held(
     admitted: &Admitted,
     running: Option<&PlanInUse>,
@@ -180,11 +181,11 @@ pub fn held(
     if is_edited(running, now) || running.hash == admitted.hash || accepted == Some(&admitted.hash) {
         return None;
     }
-    let deeds = disturbances(admitted, live, orphans);
-    (!deeds.is_empty()).then(|| {
+    let actions = disturbances(admitted, live, orphans);
+    (!actions.is_empty()).then(|| {
         format!(
             "the plugin's new plan would {}, and neither the database nor its class was edited; to let it, {}",
-            deeds.join(", "),
+            actions.join(", "),
             way_out(admitted)
         )
     })
@@ -196,8 +197,8 @@ pub fn planned_otherwise<'a>(status: &'a DatabaseStatus, newest: &Admitted, dige
     (planned.digest != digest && running.hash != newest.hash).then_some(planned)
 }
 
-/// Whether the plan of a plugin's newest revision is held against `running`, what the revision that planned what runs makes of the same
-/// request: whatever was edited is in both. Says what the newest would do.
+/// Whether the plan of a plugin's newest revision is held against `running`, what the revision that planned what runs makes
+/// of the same request: whatever was edited is in both. Returns what the newest would do.
 pub fn held_back(newest: &Admitted, running: &Admitted, accepted: Option<&str>) -> Option<String> {
     if newest.hash == running.hash || accepted == Some(&newest.hash) {
         return None;
@@ -210,12 +211,12 @@ pub fn held_back(newest: &Admitted, running: &Admitted, accepted: Option<&str>) 
     let mut left: BTreeMap<_, _> = running.objects.iter().map(|object| (place(object), as_live(object))).collect();
     let live: Vec<_> = newest.objects.iter().map(|object| left.remove(&place(object))).collect();
     let orphans: Vec<_> = left.into_iter().map(|((kind, _), live)| (kind, live)).collect();
-    let deeds = disturbances(newest, &live, &orphans);
-    (!deeds.is_empty()).then(|| {
+    let actions = disturbances(newest, &live, &orphans);
+    (!actions.is_empty()).then(|| {
         format!(
             "the plugin's newest revision would {}; the revision before it goes on with this database, edits included; to let the \
              newest, {}",
-            deeds.join(", "),
+            actions.join(", "),
             way_out(newest)
         )
     })
@@ -247,7 +248,8 @@ fn disturbances(admitted: &Admitted, live: &[Option<Arc<Live>>], orphans: &[(Kin
     deleted.chain(changed).collect()
 }
 
-/// Kinds, by group, of which nothing is lost with an object: whatever it says is in the plan. Of a kind that is not here nobody knows.
+/// Kinds, by group, of which nothing is lost with an object: whatever it holds is in the plan. Of a kind that is not listed
+/// this is unknown.
 const MADE_AGAIN: [(&str, &str); 9] = [
     ("", "ConfigMap"),
     ("", "Endpoints"),
@@ -264,8 +266,8 @@ fn is_made_again(kind: &Kind) -> bool {
     MADE_AGAIN.contains(&(kind.group.as_str(), kind.kind.as_str()))
 }
 
-/// Whether deleting an object may end pods or lose data: it makes pods, or it is of a kind that nobody here knows and does not say that
-/// it is disposable.
+/// Whether deleting an object may end pods or lose data: it makes pods, or it is of an unknown kind and is not annotated as
+/// disposable.
 fn holds_something(kind: &Kind, live: &Live) -> bool {
     let makes_pods = admission::template_pointer(&kind.group, &kind.kind).is_some();
     makes_pods || (!is_made_again(kind) && live.annotation(names::DISPOSABLE) != Some("true"))
@@ -411,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kind_that_nobody_knows_holds_data_unless_its_object_says_that_it_does_not() {
+    fn an_unknown_kind_holds_data_unless_its_object_is_annotated_as_disposable() {
         let custom =
             Kind { group: "example.com".into(), version: "v1".into(), kind: "Store".into(), plural: "stores".into() };
         let store = |size: i64, note: Option<&str>| {
@@ -430,17 +432,17 @@ mod tests {
             object["metadata"]["resourceVersion"] = json!("7");
             Arc::new(Trim::whole([]).live(&custom, object).unwrap())
         };
-        let deeds = |new: Option<Stamped>, live: Arc<Live>| {
+        let actions = |new: Option<Stamped>, live: Arc<Live>| {
             let orphans = if new.is_some() { Vec::new() } else { vec![(custom.clone(), live.clone())] };
             let standing: Vec<_> = new.iter().map(|_| Some(live.clone())).collect();
             let admitted = Admitted::for_tests(new.into_iter().collect(), "new");
             held(&admitted, Some(&running("old", 1)), &running("new", 1), None, &standing, &orphans)
         };
-        assert!(deeds(None, object(&store(1, None))).unwrap().contains("delete Store s"));
-        assert!(deeds(Some(store(2, None)), object(&store(1, None))).unwrap().contains("change Store s"));
-        assert_eq!(deeds(Some(store(1, None)), object(&store(1, None))), None);
-        assert_eq!(deeds(None, object(&store(1, Some("true")))), None);
-        assert_eq!(deeds(Some(store(2, None)), object(&store(1, Some("true")))), None);
+        assert!(actions(None, object(&store(1, None))).unwrap().contains("delete Store s"));
+        assert!(actions(Some(store(2, None)), object(&store(1, None))).unwrap().contains("change Store s"));
+        assert_eq!(actions(Some(store(1, None)), object(&store(1, None))), None);
+        assert_eq!(actions(None, object(&store(1, Some("true")))), None);
+        assert_eq!(actions(Some(store(2, None)), object(&store(1, Some("true")))), None);
         let service = Kind { group: String::new(), version: "v1".into(), kind: "Service".into(), plural: "services".into() };
         let of_service = Stamped { kind: service.clone(), ..store(1, None) };
         let orphans = [(service, object(&of_service))];

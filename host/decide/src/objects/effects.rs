@@ -1,4 +1,4 @@
-//! What writing a plan would do to what runs, counted: for whoever is about to edit something. Pure: knows no client.
+//! What writing a plan would do to what runs, counted, for the warning before an edit. Pure: knows no client.
 
 use serde_json::Value;
 
@@ -38,7 +38,7 @@ impl Standing {
     }
 }
 
-/// How many pods a workload asks for; one if it does not say.
+/// How many pods a workload asks for; one if it names no number.
 fn replicas(workload: &Value) -> i64 {
     workload.pointer("/spec/replicas").and_then(Value::as_i64).unwrap_or(1)
 }

@@ -42,7 +42,8 @@ pub struct Memory {
     competing: BTreeMap<(Kind, String), CompetingWrites>,
 }
 
-/// A manifest that the API server did not take. Nothing tells us when it would: a policy goes, a port of a node becomes free.
+/// A manifest that the API server did not take. No event reports when it would: a policy goes, a port of a node becomes
+/// free.
 #[derive(Clone, Debug)]
 struct Refusal {
     /// Its hash, and the version of what it met.
@@ -93,13 +94,13 @@ impl Memory {
         }
     }
 
-    /// What users should know of objects that somebody else writes too.
+    /// Faults to report for objects that another client writes too.
     pub fn competing_writers(&self, now: Instant) -> Vec<Fault> {
-        let told = self.competing.iter().filter_map(|((kind, name), writes)| writes.message(kind, name, now));
-        told.map(|message| Fault::Contested { message }).collect()
+        let messages = self.competing.iter().filter_map(|((kind, name), writes)| writes.message(kind, name, now));
+        messages.map(|message| Fault::Contested { message }).collect()
     }
 
-    /// When something may be written that has to wait, or is no trouble any more, although nothing may happen until then.
+    /// When something that has to wait may be written, or ends being reported, although no event may come until then.
     pub fn again(&self, now: Instant) -> Option<Duration> {
         let refused = self.refused.values().filter_map(|refusal| refusal.until.checked_duration_since(now));
         refused
@@ -108,7 +109,7 @@ impl Memory {
             .min()
     }
 
-    /// What the API said against this manifest, if it met the same object a short while ago.
+    /// The API server's refusal of this manifest, if it met the same object a short while ago.
     pub fn refused(&self, object: &Stamped, tried: &(String, u64), now: Instant) -> Option<Fault> {
         let before = self.refused.get(&(object.kind.clone(), object.name.clone()))?;
         let is_same = before.tried == *tried && now < before.until;
@@ -154,7 +155,7 @@ impl Standing {
             match objects.state(kind) {
                 State::Synced => {}
                 State::Absent => continue,   // the kind is gone, and its objects with it
-                State::Starting => continue, // the end of the listing wakes us
+                State::Starting => continue, // the end of the listing starts the next pass
                 State::Failing(why) => {
                     unsynced.push((kind.clone(), why));
                     continue;
@@ -227,7 +228,7 @@ impl Standing {
         changed
     }
 
-    /// Why the plan cannot be written as a whole, if an object that is there holds what nobody can change.
+    /// Why the plan cannot be written as a whole, if an object that is there holds an immutable field.
     pub fn cannot_change(&self, admitted: &Admitted, owner: &Owner) -> Option<String> {
         decision::cannot_change(admitted, &self.live, owner)
     }

@@ -1,9 +1,9 @@
 //! A StatefulSet that takes the place of one that was deleted. Pure: knows no client.
 //!
-//! The pods of the earlier one hold the names that the new one needs until they have stopped. Kubernetes tries again less and less
-//! often meanwhile (5 ms, doubled each time, up to 1000 s: client-go's default rate limiter; `stateful_set.go`, `AddRateLimited`), and
-//! nothing wakes it when they are gone, since they are not its own. A change of the set itself does. So it carries an annotation for as
-//! long as they are there: taking that off again is the change.
+//! The pods of the earlier one hold the names that the new one needs until they have stopped. Kubernetes tries again less
+//! and less often meanwhile (5 ms, doubled each time, up to 1000 s: client-go's default rate limiter; `stateful_set.go`,
+//! `AddRateLimited`), and no event makes it try sooner when they are gone, since they are not its own. A change of the set
+//! itself does. So it carries an annotation for as long as they are there: taking that off again is the change.
 
 use std::sync::Arc;
 
@@ -97,7 +97,7 @@ mod tests {
         assert!(mark_replacement(&plain, Some(&made), &[]).is_none());
         assert!(
             matches!(decide(&plain, Some(&made), &owner(), None), Decision::Write(_)),
-            "the change that wakes Kubernetes"
+            "the change that makes Kubernetes try at once"
         );
     }
 

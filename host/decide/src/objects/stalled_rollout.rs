@@ -1,10 +1,11 @@
 //! Pods of an earlier revision that keep a StatefulSet from rolling out: members that cannot start, while their set waits for them.
 //! Pure: knows no client; time is an argument.
 //!
-//! A StatefulSet replaces one pod and waits until it is ready; with `Parallel` pods, from Kubernetes 1.35 on, it replaces none while
-//! one is unavailable (`stateful_set_control.go`). Members of quorum storage become ready only together. So a set that was made with a
-//! setting or an image that cannot run stays broken after that is mended, until somebody deletes its pods. What is deleted here is what
-//! that somebody would delete, and never a member that is up: the set makes the pod again, of its new revision.
+//! A StatefulSet replaces one pod and waits until it is ready; with `Parallel` pods, from Kubernetes 1.35 on, it replaces
+//! none while one is unavailable (`stateful_set_control.go`). Members of quorum storage become ready only together. So a set
+//! that was made with a setting or an image that cannot run stays broken after that is corrected, until a person deletes its
+//! pods. What is deleted here is what that person would delete, and never a member that is up: the set makes the pod again,
+//! of its new revision.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use atomix_model::object::{Kind, Live, Trim};
 const OF_PODS: [&str; 4] = ["/status/conditions", "/status/containerStatuses", "/status/phase", "/status/startTime"];
 /// Fields of StatefulSets that decide, beside the spec.
 const OF_SETS: [&str; 2] = ["/status/observedGeneration", "/status/updateRevision"];
-/// The label by which a pod tells its revision.
+/// The label that holds a pod's revision.
 const REVISION: &str = "/metadata/labels/controller-revision-hash";
 
 /// What must be kept of StatefulSets and of pods, wherever StatefulSets are watched.
@@ -104,11 +105,11 @@ struct Member<'a> {
     pod: &'a Arc<Live>,
     revision: Option<&'a str>,
     ready: bool,
-    /// Whether it was ready at some time, as far as that can be told.
+    /// Whether it was ready at some time, as far as its status shows.
     was_ready: bool,
     /// A container that runs: one that has started, if there is one.
     running: Option<Running>,
-    /// Whether the kubelet has said why a container does not run.
+    /// Whether the kubelet has reported why a container does not run.
     failing: bool,
 }
 

@@ -24,7 +24,7 @@ fn set(change: impl FnOnce(&mut Value)) -> Live {
     Trim::whole(OF_SETS.map(str::to_owned)).live(&kind, set).unwrap()
 }
 
-/// What a kubelet says of a pod.
+/// The state of a pod as its kubelet reports it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Unscheduled,

@@ -31,7 +31,7 @@ impl Writing {
         Writing { changes: standing.changes(admitted, owner), ..Writing::default() }
     }
 
-    /// Whether an object is left out: its pods would run with what is somebody else's.
+    /// Whether an object is left out: its pods would run with what belongs to another owner.
     pub fn skips(&self, object: &Stamped) -> bool {
         self.failed.iter().any(|name| object.mounts(name))
     }
@@ -41,8 +41,8 @@ impl Writing {
         self.written += 1;
     }
 
-    /// An object could not be written. An edit whose first object is refused is not applied at all, and an API server that does not
-    /// answer is not asked for more.
+    /// An object could not be written. An edit whose first object is refused is not applied at all, and an API server that
+    /// does not answer gets no more requests.
     pub fn failed(&mut self, object: &Stamped, fault: Fault) {
         let refused = self.changes && self.written == 0 && matches!(fault, Fault::Refused { .. });
         self.stopped |= refused || matches!(fault, Fault::Cluster { reason: Reason::ApiUnavailable, .. });
@@ -57,8 +57,8 @@ impl Writing {
         self.stopped
     }
 
-    /// Whether the next pass may decide otherwise, although nothing wakes it: the plan was made before what was written was there, and
-    /// the watch brings no news of what the answer to a write has shown already.
+    /// Whether the next pass may decide otherwise, although no event starts it: the plan was made before what was written
+    /// was there, and the watch brings no change that the answer to a write has shown already.
     pub fn looks_again(&self) -> bool {
         self.written > 0
     }

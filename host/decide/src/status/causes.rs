@@ -1,5 +1,5 @@
-//! Why members are missing where their pods do not say it: what stands in conditions of workloads, and what only Events tell. Pure:
-//! knows no client and no plugin.
+//! Why members are missing where their pods do not show it: what stands in conditions of workloads, and what only Events
+//! report. Pure: knows no client and no plugin.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use atomix_model::object::{Live, Told};
 use super::rollout::{Object, is_claim, is_pod, lacks};
 use super::{Course, is_cause, later};
 
-/// What the scheduler says of a pod whose claim is to be bound first: the claim's own story is the cause.
+/// Part of the scheduler's message about a pod whose claim is to be bound first: the cause is the claim's.
 const CLAIM_COMES_FIRST: &str = "unbound immediate PersistentVolumeClaims";
 /// Reasons of Events about a pod that is not scheduled yet.
 const UNSCHEDULED: [&str; 2] = ["FailedScheduling", "FailedBinding"];
@@ -27,17 +27,17 @@ const UNSTARTED: [&str; 6] = [
     "FailedCreatePodContainer",
     "NetworkNotReady",
 ];
-/// Reasons of Events that may be of a normal start: they say more, but that something takes time is no cause.
-const TELLING: [&str; 3] = ["Unhealthy", "ProbeWarning", "ProbeError"];
-/// Reasons of Events of type Normal that are a cause: a claim for which nobody makes a volume.
+/// Reasons of Events that may be of a normal start: they add detail, but that something takes time is no cause.
+const DETAILS: [&str; 3] = ["Unhealthy", "ProbeWarning", "ProbeError"];
+/// Reasons of Events of type Normal that are a cause: a claim for which no provisioner makes a volume.
 const NORMAL_CAUSES: [&str; 1] = ["FailedBinding"];
 
 /// What is missing and why, for each cluster of a database by its label `cluster`; under "" what has no such label.
 pub type Causes = BTreeMap<String, Reason>;
 
-/// Causes that the live objects of a database show, and that Events tell of those which are not well. `pending` says whether a claim
-/// without a volume is a cause by itself by now.
-pub fn of<'a>(objects: &'a [Object], told: &[Told], pending: bool, now: Timestamp) -> Causes {
+/// Causes that the live objects of a database show, and that Events report of those which are not well. `pending` is whether
+/// a claim without a volume is a cause by itself by now.
+pub fn of<'a>(objects: &'a [Object], events: &[Told], pending: bool, now: Timestamp) -> Causes {
     let mut causes = Causes::new();
     let pods_known = objects.iter().any(|(kind, _)| is_pod(kind));
     let suspect = |(kind, live): &'a Object| Suspect::of(kind, live).filter(|it| !(pods_known && it.has_its_pods));
@@ -45,9 +45,9 @@ pub fn of<'a>(objects: &'a [Object], told: &[Told], pending: bool, now: Timestam
     suspects.sort_by(|a, b| (&a.what, &a.live.name).cmp(&(&b.what, &b.live.name)));
     let unbound: Vec<&str> = suspects.iter().filter(|it| it.what == What::Claim).map(|it| it.cluster).collect();
     for suspect in &suspects {
-        let of_it: Vec<&Told> = told.iter().filter(|told| suspect.is_concerned(told, pods_known, now)).collect();
-        let waits = |told: &&Told| told.message.contains(CLAIM_COMES_FIRST) && unbound.contains(&suspect.cluster);
-        let of_it: Vec<&Told> = of_it.into_iter().filter(|told| !waits(told)).collect();
+        let of_it: Vec<&Told> = events.iter().filter(|event| suspect.is_concerned(event, pods_known, now)).collect();
+        let waits = |event: &&Told| event.message.contains(CLAIM_COMES_FIRST) && unbound.contains(&suspect.cluster);
+        let of_it: Vec<&Told> = of_it.into_iter().filter(|event| !waits(event)).collect();
         let Some(cause) = suspect.condition().or_else(|| suspect.cause(&of_it, pending)) else { continue };
         let known = causes.entry(suspect.cluster.to_owned()).or_insert_with(|| cause.clone());
         if !is_cause(known) && is_cause(&cause) {
@@ -81,7 +81,7 @@ struct Suspect<'a> {
     what: What,
     live: &'a Live,
     cluster: &'a str,
-    /// Since when, where that is known: what was told before is another story.
+    /// Since when, where that is known: earlier Events have another cause.
     since: Option<Timestamp>,
     /// Whether it is a workload whose pods are all there, though not ready.
     has_its_pods: bool,
@@ -127,23 +127,23 @@ impl Suspect<'_> {
     }
 
     /// Whether an Event is of what is wrong with it now.
-    fn is_concerned(&self, told: &Told, pods_known: bool, now: Timestamp) -> bool {
-        let age = now.duration_since(told.last);
+    fn is_concerned(&self, event: &Told, pods_known: bool, now: Timestamp) -> bool {
+        let age = now.duration_since(event.last);
         let within = |limit: std::time::Duration| SignedDuration::try_from(limit).is_ok_and(|limit| age <= limit);
-        let reason = told.reason.as_str();
+        let reason = event.reason.as_str();
         match self.what {
             What::Workload => {
-                let its_own = told.uid == self.live.uid;
-                let of_its_pods = !pods_known && told.kind == "Pod" || !self.has_its_pods && told.kind == "ReplicaSet";
-                (its_own && !self.has_its_pods || of_its_pods && is_named_after(&told.name, &self.live.name))
-                    && told.warning
+                let its_own = event.uid == self.live.uid;
+                let of_its_pods = !pods_known && event.kind == "Pod" || !self.has_its_pods && event.kind == "ReplicaSet";
+                (its_own && !self.has_its_pods || of_its_pods && is_named_after(&event.name, &self.live.name))
+                    && event.warning
                     && within(limits::EVENT_OF_SET_LASTS)
             }
-            What::Claim => told.uid == self.live.uid,
+            What::Claim => event.uid == self.live.uid,
             What::Pod => {
-                let late = self.since.is_some_and(|since| later(told.last, limits::EVENTS_AFTER) < since);
-                told.uid == self.live.uid
-                    && told.warning
+                let late = self.since.is_some_and(|since| later(event.last, limits::EVENTS_AFTER) < since);
+                event.uid == self.live.uid
+                    && event.warning
                     && !late
                     && !(self.scheduled && UNSCHEDULED.contains(&reason))
                     && !(self.started && UNSTARTED.contains(&reason))
@@ -151,25 +151,25 @@ impl Suspect<'_> {
         }
     }
 
-    /// What a condition of a workload says.
+    /// The cause in a condition of a workload.
     fn condition(&self) -> Option<Reason> {
         let failure = failure(self.live).filter(|_| self.what == What::Workload)?;
         let word = failure["reason"].as_str().filter(|reason| !reason.is_empty()).unwrap_or("ReplicaFailure");
         Some(self.reason(word, failure["message"].as_str().unwrap_or_default()))
     }
 
-    /// What Events say of it. Of several that are told by turns always the same one.
-    fn cause(&self, told: &[&Told], pending: bool) -> Option<Reason> {
-        let counts = |told: &&&Told| {
-            !TELLING.contains(&told.reason.as_str()) && (told.warning || NORMAL_CAUSES.contains(&told.reason.as_str()))
+    /// The cause in its Events. Of several that recur in turn, always the same one.
+    fn cause(&self, events: &[&Told], pending: bool) -> Option<Reason> {
+        let counts = |event: &&&Told| {
+            !DETAILS.contains(&event.reason.as_str()) && (event.warning || NORMAL_CAUSES.contains(&event.reason.as_str()))
         };
-        let newest = told.iter().filter(counts).map(|told| told.last).max();
-        let together = |told: &&&Told| newest.is_some_and(|newest| later(told.last, limits::EVENTS_TOGETHER) >= newest);
-        let cause = told.iter().filter(counts).filter(together).min_by_key(|told| (&told.reason, &told.message));
+        let newest = events.iter().filter(counts).map(|event| event.last).max();
+        let together = |event: &&&Told| newest.is_some_and(|newest| later(event.last, limits::EVENTS_TOGETHER) >= newest);
+        let cause = events.iter().filter(counts).filter(together).min_by_key(|event| (&event.reason, &event.message));
         if let Some(cause) = cause {
             return Some(self.reason(&cause.reason, &cause.message));
         }
-        let more = told.iter().max_by_key(|told| told.last).map(|told| told.message.as_str());
+        let more = events.iter().max_by_key(|event| event.last).map(|event| event.message.as_str());
         match (self.what, more) {
             (What::Claim, more) if pending => {
                 let phase = format!("claim {} is pending", self.live.name);
@@ -189,7 +189,7 @@ impl Suspect<'_> {
     }
 }
 
-/// The condition of a workload that says that its pods cannot be made.
+/// The condition of a workload whose pods cannot be made.
 fn failure(live: &Live) -> Option<&Value> {
     condition(live, "ReplicaFailure").filter(|failure| failure["status"] == "True")
 }
@@ -235,7 +235,7 @@ mod tests {
         object("", "PersistentVolumeClaim", "data-e-1-0", json!({"status": {"phase": phase}}))
     }
 
-    fn told(of: &str, reason: &str, message: &str) -> Told {
+    fn event(of: &str, reason: &str, message: &str) -> Told {
         let kind = if of.starts_with("data") { "PersistentVolumeClaim" } else { "Pod" };
         let text = str::to_owned;
         Told {
@@ -258,12 +258,12 @@ mod tests {
     }
 
     #[test]
-    fn a_set_that_may_not_make_pods_says_why() {
-        let quota = told("e-1", "FailedCreate", "create Pod e-1-0 in set e-1 failed: exceeded quota: team");
+    fn a_set_that_may_not_make_pods_has_the_cause_in_its_events() {
+        let quota = event("e-1", "FailedCreate", "create Pod e-1-0 in set e-1 failed: exceeded quota: team");
         assert_eq!(one(&[set(0)], std::slice::from_ref(&quota)), named("FailedCreate", &format!("e-1: {}", quota.message)));
         assert_eq!(one(&[set(3)], std::slice::from_ref(&quota)), None, "all its pods are there");
         let old = Told { last: at(-5000), ..quota };
-        assert_eq!(one(&[set(0)], &[old]), None, "another story");
+        assert_eq!(one(&[set(0)], &[old]), None, "an earlier cause");
         let denied = json!([{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "denied"}]);
         let deployment =
             object("apps", "Deployment", "d", json!({"spec": {}, "status": {"replicas": 1, "conditions": denied}}));
@@ -273,35 +273,35 @@ mod tests {
     #[test]
     fn a_pod_is_held_up_by_what_belongs_to_its_stage() {
         let all = [
-            told("e-1-0", "FailedScheduling", "0/3 nodes are available"),
-            told("e-1-0", "FailedMount", "secret \"not-there\" not found"),
-            told("e-1-0", "Unhealthy", "Readiness probe failed"),
+            event("e-1-0", "FailedScheduling", "0/3 nodes are available"),
+            event("e-1-0", "FailedMount", "secret \"not-there\" not found"),
+            event("e-1-0", "Unhealthy", "Readiness probe failed"),
         ];
         let scheduled = json!([{"type": "PodScheduled", "status": "True"}]);
         let mount = named("FailedMount", "e-1-0: secret \"not-there\" not found");
         assert_eq!(one(&[set(3), pod("e-1-0", scheduled.clone(), json!([]))], &all), mount);
         let runs = pod("e-1-0", scheduled.clone(), json!([{"state": {"running": {}}}]));
         assert_eq!(one(&[set(3), runs.clone()], &all), named(MEMBERS_NOT_READY, "e-1-0: Readiness probe failed"));
-        let lost = told("e-1-0", "NodeNotReady", "Node is not ready");
+        let lost = event("e-1-0", "NodeNotReady", "Node is not ready");
         assert_eq!(one(&[runs], &[lost]), named("NodeNotReady", "e-1-0: Node is not ready"));
         let ready = pod("e-1-0", json!([{"type": "Ready", "status": "True"}]), json!([]));
         assert_eq!(one(&[ready], &all), None);
         let since = json!([{"type": "Ready", "status": "False", "lastTransitionTime": at(9).to_string()}]);
-        assert_eq!(one(&[pod("e-1-0", since, json!([]))], &all), None, "told before it became what it is");
+        assert_eq!(one(&[pod("e-1-0", since, json!([]))], &all), None, "recorded before it became what it is");
     }
 
     #[test]
     fn a_claim_comes_before_the_pod_that_waits_for_it() {
         let waits =
-            told("e-1-0", "FailedScheduling", "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.");
-        let fails = told("data-e-1-0", "ProvisioningFailed", "storageclass.storage.k8s.io \"x\" not found");
-        let normal = Told { warning: false, ..told("data-e-1-0", "ExternalProvisioning", "waiting for a volume") };
-        let nobody = Told { warning: false, ..told("data-e-1-0", "FailedBinding", "no storage class is set") };
+            event("e-1-0", "FailedScheduling", "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.");
+        let fails = event("data-e-1-0", "ProvisioningFailed", "storageclass.storage.k8s.io \"x\" not found");
+        let normal = Told { warning: false, ..event("data-e-1-0", "ExternalProvisioning", "waiting for a volume") };
+        let without_class = Told { warning: false, ..event("data-e-1-0", "FailedBinding", "no storage class is set") };
         let objects = [set(1), claim("Pending"), pod("e-1-0", json!([]), json!([]))];
         assert_eq!(one(&objects[1..], std::slice::from_ref(&waits)), None, "the claim is on its way");
         let code = |all: &[Told]| one(&objects[1..], all).map(|(code, _)| code);
         assert_eq!(code(&[waits.clone(), fails]).as_deref(), Some("ProvisioningFailed"));
-        assert_eq!(code(&[nobody]).as_deref(), Some("FailedBinding"));
+        assert_eq!(code(&[without_class]).as_deref(), Some("FailedBinding"));
         assert_eq!(code(std::slice::from_ref(&normal)), None);
         let late = of(&objects[1..], &[normal], true, at(30)).remove("1").map(|cause| (cause.code, cause.message));
         assert_eq!(late, named("ClaimPending", "claim data-e-1-0 is pending: waiting for a volume"));
@@ -312,10 +312,10 @@ mod tests {
     }
 
     #[test]
-    fn causes_that_are_told_by_turns_are_one() {
+    fn causes_that_recur_in_turn_are_one() {
         let scheduled = json!([{"type": "PodScheduled", "status": "True"}]);
         let objects = [pod("e-1-0", scheduled.clone(), json!([])), pod("e-1-1", scheduled, json!([]))];
-        let at_second = |second, of: &str, reason: &str| Told { last: at(second), ..told(of, reason, reason) };
+        let at_second = |second, of: &str, reason: &str| Told { last: at(second), ..event(of, reason, reason) };
         let first = [
             at_second(0, "e-1-0", "FailedMount"),
             at_second(9, "e-1-1", "FailedAttachVolume"),
@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn pods_that_no_plugin_watches_are_known_by_their_names() {
-        let pulls = told("e-1-2", "Failed", "failed to pull image");
+        let pulls = event("e-1-2", "Failed", "failed to pull image");
         assert_eq!(one(&[set(3)], std::slice::from_ref(&pulls)), named("Failed", "e-1: failed to pull image"));
         let other = Told { name: "e-12".into(), uid: "e-12".into(), ..pulls };
         assert_eq!(one(&[set(2)], &[other]), None);

@@ -29,7 +29,7 @@ impl Conditions {
     pub fn set_text(&mut self, type_: ConditionType, status: &str, reason: Reason, message: String) {
         let reason = word(&reason.to_string());
         let before = self.before.iter().find(|old| old.type_ == type_.as_str() && old.status == status);
-        // Another time or identifier in the same words is no news, and not worth a write.
+        // Another time or identifier in the same words is no change that is worth a write.
         let worded = before.filter(|old| old.reason == reason && message_text::same(&old.message, &message));
         let message = worded.map_or(message, |old| old.message.clone());
         let condition = Condition {
@@ -51,7 +51,7 @@ impl Conditions {
         self.after.extend(kept);
     }
 
-    /// Leaves a condition as it was, which is true of the generation spoken of too.
+    /// Leaves a condition as it was, which holds for the observed generation too.
     pub fn stay(&mut self, type_: ConditionType) {
         self.keep(type_);
         for condition in self.after.iter_mut().filter(|condition| condition.type_ == type_.as_str()) {
@@ -59,7 +59,7 @@ impl Conditions {
         }
     }
 
-    /// The same for a condition that was False and is so again: it says why as it did.
+    /// The same for a condition that was False and is so again: its reason and message stay.
     pub fn stay_false(&mut self, type_: ConditionType) {
         let was_false = self.before.iter().any(|old| old.type_ == type_.as_str() && old.status == "False");
         if was_false && self.status(type_) == Some("False") {
@@ -83,7 +83,7 @@ impl Conditions {
     }
 
     /// Reason and message of a condition, if it is set.
-    pub(super) fn said(&self, type_: ConditionType) -> Option<(Reason, String)> {
+    pub(super) fn reason_and_message(&self, type_: ConditionType) -> Option<(Reason, String)> {
         let found = self.after.iter().find(|condition| condition.type_ == type_.as_str())?;
         Some((Reason::of(&found.reason), found.message.clone()))
     }

@@ -23,12 +23,13 @@ pub struct Course {
 }
 
 impl Course {
-    /// The course after another look, at what the plugin says (`said`), and at what was found of causes besides (`found`).
-    pub fn after(self, said: Option<&contract::Reason>, found: Option<&contract::Reason>, now: Timestamp) -> Course {
-        let Some(said) = said else {
+    /// The course after another look, at the problem in the plugin's plan (`planned`), and at the one with causes found
+    /// besides (`found`).
+    pub fn after(self, planned: Option<&contract::Reason>, found: Option<&contract::Reason>, now: Timestamp) -> Course {
+        let Some(planned) = planned else {
             return Course { well_since: self.well_since.or(Some(now)), ..Course::default() };
         };
-        let silent = !is_cause(said);
+        let silent = !is_cause(planned);
         let caused = !silent || found.is_some_and(is_cause);
         Course {
             well_since: None,
@@ -38,14 +39,14 @@ impl Course {
         }
     }
 
-    /// Whether causes are looked for where only Events tell them, and when that begins.
+    /// Whether causes are looked for where only Events report them, and when that begins.
     pub fn asks_events(&self, now: Timestamp) -> Option<Result<(), Timestamp>> {
         let from = later(self.unexplained_since?, limits::EVENTS_AFTER);
         Some(if now >= from { Ok(()) } else { Err(from) })
     }
 }
 
-/// Whether a problem says why, rather than only that members are not ready.
+/// Whether a problem names a cause, rather than only that members are not ready.
 pub fn is_cause(problem: &contract::Reason) -> bool {
     Reason::of(&problem.code) != Reason::MembersNotReady
 }

@@ -24,16 +24,16 @@ pub struct EventNote {
 /// Events for the transitions between two statuses, and the plugin's notes where its plan is a new one.
 pub fn events(before: &DatabaseStatus, after: &DatabaseStatus, notes: &[Note]) -> Vec<EventNote> {
     let mut events = Vec::new();
-    let mut say = |warning, reason: &dyn Display, note: String| {
+    let mut emit = |warning, reason: &dyn Display, note: String| {
         events.push(EventNote { warning, reason: reason.to_string(), note: cut(note, limits::EVENT_NOTE_MAX) })
     };
     if before.partitions != after.partitions {
-        let deed =
+        let change =
             if before.partitions < after.partitions { EventReason::PartitionsAdded } else { EventReason::PartitionsRemoved };
         let noun = if after.partitions == 1 { "partition" } else { "partitions" };
-        say(false, &deed, format!("{} {noun} instead of {}", after.partitions, before.partitions));
+        emit(false, &change, format!("{} {noun} instead of {}", after.partitions, before.partitions));
     }
-    rollout(before, after, &mut say);
+    rollout(before, after, &mut emit);
     let planned = progressing(after).is_some_and(|(_, reason)| matches!(reason, Reason::Applying | Reason::RollingOut));
     let cause = |status: &DatabaseStatus| {
         let degraded =
@@ -51,53 +51,53 @@ pub fn events(before: &DatabaseStatus, after: &DatabaseStatus, notes: &[Note]) -
         }
         let reason = Reason::of(&condition.reason);
         match (type_, condition.status.as_str()) {
-            (ConditionType::Ready, _) if same_cause => {} // up for a moment, and down again: it is the same story
-            (ConditionType::Ready, "True") => say(false, &reason, condition.message.clone()),
+            (ConditionType::Ready, _) if same_cause => {} // up for a moment, and down again for the same cause
+            (ConditionType::Ready, "True") => emit(false, &reason, condition.message.clone()),
             (ConditionType::Ready, _) if was == "True" && before.observed_generation == after.observed_generation => {
-                say(!planned, &EventReason::NotReady, condition.message.clone());
+                emit(!planned, &EventReason::NotReady, condition.message.clone());
             }
-            (ConditionType::Accepted, "False") => say(true, &reason, condition.message.clone()),
+            (ConditionType::Accepted, "False") => emit(true, &reason, condition.message.clone()),
             (ConditionType::Accepted, "True") if was == "False" || reason != Reason::Accepted => {
-                say(false, &reason, condition.message.clone());
+                emit(false, &reason, condition.message.clone());
             }
             (ConditionType::Degraded, "True") if before.plan.is_some() && reason != Reason::ProgressDeadlineExceeded => {
-                say(true, &reason, condition.message.clone())
+                emit(true, &reason, condition.message.clone())
             }
             (ConditionType::Degraded, "False") if was == "True" => {
                 let message = match Reason::of(why) {
                     why if why.may_be_of_members() => "nothing is missing any more".to_owned(),
                     why => format!("{why} is over"),
                 };
-                say(false, &EventReason::Recovered, message)
+                emit(false, &EventReason::Recovered, message)
             }
             (ConditionType::PluginCurrent, "False") if reason == Reason::Removed => {
-                say(true, &EventReason::PluginRemoved, condition.message.clone())
+                emit(true, &EventReason::PluginRemoved, condition.message.clone())
             }
-            (ConditionType::PluginCurrent, "False") => say(true, &EventReason::PluginRefused, condition.message.clone()),
+            (ConditionType::PluginCurrent, "False") => emit(true, &EventReason::PluginRefused, condition.message.clone()),
             _ => {}
         }
     }
     let hash = |status: &DatabaseStatus| status.plan.as_ref().map(|plan| plan.hash.clone());
     if hash(before) != hash(after) {
-        notes.iter().for_each(|note| say(note.warning, &note.reason.code, note.reason.message.clone()));
+        notes.iter().for_each(|note| emit(note.warning, &note.reason.code, note.reason.message.clone()));
     }
     events
 }
 
 /// The beginning and the end of a rollout.
-fn rollout(before: &DatabaseStatus, after: &DatabaseStatus, say: &mut impl FnMut(bool, &dyn Display, String)) {
+fn rollout(before: &DatabaseStatus, after: &DatabaseStatus, emit: &mut impl FnMut(bool, &dyn Display, String)) {
     let is_rolling = |status: &DatabaseStatus| status.progress.as_ref().is_some_and(|progress| progress.rolling);
     let why = |status| progressing(status).map(|(_, reason)| reason);
     let (was, is) = (why(before), why(after));
     let words = || progressing(after).map(|(message, _)| message.to_owned()).unwrap_or_default();
     if is == Some(Reason::RollingOut) && !matches!(was, Some(Reason::RollingOut | Reason::ProgressDeadlineExceeded)) {
-        say(false, &EventReason::RolloutStarted, words());
+        emit(false, &EventReason::RolloutStarted, words());
     }
     if is == Some(Reason::ProgressDeadlineExceeded) && was != is {
-        say(true, &Reason::ProgressDeadlineExceeded, words());
+        emit(true, &Reason::ProgressDeadlineExceeded, words());
     }
     if is_rolling(before) && after.progress.is_none() && is != Some(Reason::WaitsForDeletion) {
-        say(false, &EventReason::RolledOut, "all members run the new revision".to_owned());
+        emit(false, &EventReason::RolledOut, "all members run the new revision".to_owned());
     }
 }
 

@@ -1,8 +1,8 @@
-//! The conditions Reconciling and Stalled, by which Flux, Helm, Argo CD and others tell how it goes (kstatus): true or absent, and
-//! never both. Derived from the finished conditions and the faults; knows nothing else.
+//! The conditions Reconciling and Stalled, from which Flux, Helm, Argo CD and others read the state (kstatus): true or
+//! absent, and never both. Derived from the finished conditions and the faults; knows nothing else.
 //!
-//! Stalled is what nobody but a person ends. Reconciling is what goes on by itself, be it that something comes which is waited for.
-//! Without both, an object is as its spec says: such tools then call it current.
+//! Stalled is what only a person ends. Reconciling is what goes on by itself, be it that something comes which is waited
+//! for. Without both, an object is as its spec has it: such tools then call it current.
 
 use super::Conditions;
 use crate::pass::Pass;
@@ -14,14 +14,15 @@ pub(super) fn database(conditions: &mut Conditions, pass: &Pass) {
     let needs_somebody =
         |fault: &&Fault| !matches!(fault, Fault::Waiting { .. } | Fault::Unseen { .. } | Fault::Cluster { .. });
     let by_itself = |fault: &&Fault| !needs_somebody(fault);
-    let said = |fault: &Fault| (fault.reason(), fault.message().to_owned());
-    let stalled = pass.faults().find(needs_somebody).map(said);
-    let stalled =
-        stalled.or_else(|| pass.unsupported().next().is_some().then(|| conditions.said(ConditionType::Accepted)).flatten());
+    let reason_and_message = |fault: &Fault| (fault.reason(), fault.message().to_owned());
+    let stalled = pass.faults().find(needs_somebody).map(reason_and_message);
+    let stalled = stalled.or_else(|| {
+        pass.unsupported().next().is_some().then(|| conditions.reason_and_message(ConditionType::Accepted)).flatten()
+    });
     if let Some((reason, message)) = stalled.or_else(|| ended(conditions)) {
         return conditions.set(ConditionType::Stalled, true, reason, message);
     }
-    let waits = pass.faults().find(by_itself).map(said);
+    let waits = pass.faults().find(by_itself).map(reason_and_message);
     let problems = pass.states().into_iter().flatten().filter_map(|state| state.problem.as_ref());
     let member = problems.map(|problem| (Reason::of(&problem.code), problem.message.clone())).next();
     if let Some((reason, message)) = waits.or_else(|| on_its_way(conditions)).or(member) {
@@ -39,33 +40,36 @@ pub(super) fn partition(conditions: &mut Conditions) {
     }
 }
 
-/// Adds what holds to the conditions of a plugin, given its phase: a plugin is refused or removed until somebody acts.
+/// Adds what holds to the conditions of a plugin, given its phase: a plugin is refused or removed until a person acts.
 pub fn plugin(conditions: &mut Conditions, phase: PluginPhase, message: Option<&str>) {
-    let said = message.unwrap_or_default().to_owned();
+    let text = message.unwrap_or_default().to_owned();
     match phase {
         PluginPhase::Serving => {}
-        PluginPhase::Loading => conditions.set(ConditionType::Reconciling, true, phase.reason(), said),
-        PluginPhase::Refused | PluginPhase::Removed => conditions.set(ConditionType::Stalled, true, phase.reason(), said),
+        PluginPhase::Loading => conditions.set(ConditionType::Reconciling, true, phase.reason(), text),
+        PluginPhase::Refused | PluginPhase::Removed => conditions.set(ConditionType::Stalled, true, phase.reason(), text),
     }
 }
 
 /// Reasons of what nothing is wrong with but that it does not go on: it has taken too long, or waits for a person.
 const ENDED: [Reason; 2] = [Reason::ProgressDeadlineExceeded, Reason::WaitsForDeletion];
 
-/// Reason and message of the condition that says so.
+/// Reason and message of such a condition.
 fn ended(conditions: &Conditions) -> Option<(Reason, String)> {
-    let said = |(type_, status): (ConditionType, &str)| {
-        (conditions.status(type_) == Some(status)).then(|| conditions.said(type_)).flatten()
+    let entry = |(type_, status): (ConditionType, &str)| {
+        (conditions.status(type_) == Some(status)).then(|| conditions.reason_and_message(type_)).flatten()
     };
     let cases = [(ConditionType::Progressing, "False"), (ConditionType::Degraded, "True")];
-    cases.into_iter().filter_map(said).find(|(reason, _)| ENDED.contains(reason))
+    cases.into_iter().filter_map(entry).find(|(reason, _)| ENDED.contains(reason))
 }
 
-/// Reason and message of the first condition that says that something is not as it will be.
+/// Reason and message of the first condition by which something is on its way.
 fn on_its_way(conditions: &Conditions) -> Option<(Reason, String)> {
     let holds = |type_: ConditionType, wanted: &str| conditions.status(type_).unwrap_or(wanted) == wanted;
     let cases = [(ConditionType::Ready, "True"), (ConditionType::Progressing, "False"), (ConditionType::Degraded, "False")];
-    cases.into_iter().find(|(type_, wanted)| !holds(*type_, wanted)).and_then(|(type_, _)| conditions.said(type_))
+    cases
+        .into_iter()
+        .find(|(type_, wanted)| !holds(*type_, wanted))
+        .and_then(|(type_, _)| conditions.reason_and_message(type_))
 }
 
 #[cfg(test)]
@@ -94,7 +98,7 @@ mod tests {
     }
 
     /// What of both a database has, with its reason, after it was ready for a minute.
-    fn told(case: Case) -> Option<(String, String)> {
+    fn after_a_minute(case: Case) -> Option<(String, String)> {
         let ready = database_status(&DatabaseStatus::default(), &super::tests::pass_with(state(true, None)), at(0));
         let status = database_status(&ready, &case, at(60));
         of_both(status.conditions)
@@ -113,7 +117,7 @@ mod tests {
 
     #[test]
     fn what_is_as_asked_has_neither() {
-        assert_eq!(told(pass_with(state(true, None))), None);
+        assert_eq!(after_a_minute(pass_with(state(true, None))), None);
     }
 
     #[test]
@@ -130,28 +134,28 @@ mod tests {
         for (fault, expected) in cases {
             let fresh = Case { generation: 1, wanted: 1, faults: vec![fault.clone()], ..Case::default() };
             assert_eq!(of_both(database_status(&DatabaseStatus::default(), &fresh, at(0)).conditions), expected);
-            assert_eq!(told(fresh), expected, "what ran before makes no difference");
+            assert_eq!(after_a_minute(fresh), expected, "what ran before makes no difference");
             let while_ready = Case { faults: vec![fault], ..pass_with(state(true, None)) };
-            assert_eq!(told(while_ready), expected, "nor does a plan");
+            assert_eq!(after_a_minute(while_ready), expected, "nor does a plan");
         }
         let cluster = Fault::Cluster { reason: Reason::NameTaken, message: text() };
         let faults = vec![cluster, Fault::user(Reason::Invalid, "x")];
         let both = Case { faults, ..pass_with(state(true, None)) };
-        assert_eq!(told(both), is(ConditionType::Stalled, "Invalid"), "waiting will not do");
+        assert_eq!(after_a_minute(both), is(ConditionType::Stalled, "Invalid"), "waiting will not do");
     }
 
     #[test]
     fn a_change_that_is_not_taken_is_stalled_though_all_is_ready() {
         let change = Unsupported { field: "f".into(), wanted: "2".into(), kept: "1".into(), why: "fixed".into() };
         let kept = Case { unsupported: vec![change], ..pass_with(state(true, None)) };
-        assert_eq!(told(kept), is(ConditionType::Stalled, "ChangeNotTaken"));
+        assert_eq!(after_a_minute(kept), is(ConditionType::Stalled, "ChangeNotTaken"));
     }
 
     #[test]
     fn a_member_that_is_missing_is_on_its_way_from_the_first_moment_on() {
         for code in [MEMBERS_NOT_READY, "ImagePullBackOff"] {
             assert_eq!(
-                told(pass_with(state(true, Some(code)))),
+                after_a_minute(pass_with(state(true, Some(code)))),
                 is(ConditionType::Reconciling, code),
                 "also before it counts as lost"
             );
@@ -159,7 +163,7 @@ mod tests {
             assert_eq!(of_both(starts.conditions), is(ConditionType::Reconciling, code));
         }
         assert_eq!(
-            told(pass_with(state(false, Some(MEMBERS_NOT_READY)))),
+            after_a_minute(pass_with(state(false, Some(MEMBERS_NOT_READY)))),
             is(ConditionType::Reconciling, "PartitionsNotReady")
         );
         let planned = |hash: &str, generation| {

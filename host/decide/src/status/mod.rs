@@ -31,7 +31,7 @@ pub use last_written::LastWritten;
 use progress::Progress;
 pub use rollout::{Object, Rollout, of as rollout, reads, unsteady_until};
 
-/// The status that says what a pass found out, given the one that stands.
+/// The status after a pass, given the one that stands.
 pub fn database(before: &DatabaseStatus, pass: &Pass, now: Timestamp) -> DatabaseStatus {
     let Start { generation, partitions: wanted, ref selector, .. } = *pass.stage.start();
     let (resolved, observed, recorded) = (pass.stage.resolved(), pass.stage.observed(), pass.stage.recorded());
@@ -267,7 +267,7 @@ fn degraded(conditions: &mut Conditions, before: &DatabaseStatus, (pass, progres
     }
 }
 
-/// The problem to tell of first: one with a cause, if there is one.
+/// The problem to report first: one with a cause, if there is one.
 fn worst<'a>(states: impl IntoIterator<Item = &'a PartitionState>) -> Option<(&'a PartitionState, &'a contract::Reason)> {
     let mut first = None;
     for (state, problem) in states.into_iter().filter_map(|state| Some((state, state.problem.as_ref()?))) {
@@ -320,8 +320,8 @@ pub fn look_again(after: &DatabaseStatus, pass: &Pass, now: Timestamp) -> Option
     let progress = Progress::of(after, pass, all_ready(after, pass), now);
     let (_, changes) = judged(after, (pass, &progress), now);
     let deadline = progress.deadline.filter(|deadline| *deadline > now);
-    let told = progress.told_from.filter(|from| *from > now);
-    let next = changes.into_iter().chain(deadline).chain(told).min()?;
+    let reported = progress.reported_from.filter(|from| *from > now);
+    let next = changes.into_iter().chain(deadline).chain(reported).min()?;
     Some(until(next, now))
 }
 
@@ -433,7 +433,7 @@ pub fn database_pause(before: &DatabaseStatus, after: &DatabaseStatus) -> Option
     Some(if happened { limits::STATUS_PAUSE } else { limits::STATUS_WORDING_PAUSE })
 }
 
-/// What of conditions is news: all but their wording.
+/// What makes conditions differ: all but their wording.
 fn shape(conditions: &[Condition]) -> Vec<(&str, &str, &str, Option<i64>)> {
     conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str(), c.observed_generation)).collect()
 }

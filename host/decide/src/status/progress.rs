@@ -18,10 +18,10 @@ pub struct Progress {
     pub applying: bool,
     /// Members are being replaced.
     pub rolling: bool,
-    /// From when on it is told what holds a rollout up: a moment of each restart is no news.
-    pub told_from: Option<Timestamp>,
-    /// Whether it is told now.
-    pub told: bool,
+    /// From when on it is reported what holds a rollout up: a moment of each restart is expected.
+    pub reported_from: Option<Timestamp>,
+    /// Whether it is reported now.
+    pub reported: bool,
     /// When it will have taken too long, or has.
     pub deadline: Option<Timestamp>,
     /// Whether it has.
@@ -29,7 +29,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// How it goes now, given the status that stands; `all_ready` says whether every partition is.
+    /// How it goes now, given the status that stands; `all_ready` is whether every partition is.
     pub fn of(before: &DatabaseStatus, pass: &Pass, all_ready: bool, now: Timestamp) -> Progress {
         let kept = before.progress.clone();
         let (Some(states), Some(rollout)) = (pass.states(), pass.rollout()) else {
@@ -70,13 +70,13 @@ impl Progress {
             }
         }
         let deadline = later(status.last_progress_time.0, limits::PROGRESS_DEADLINE);
-        let told_from = later(status.last_progress_time.0, limits::PROGRESS_TOLD_AFTER);
+        let reported_from = later(status.last_progress_time.0, limits::PROGRESS_REPORTED_AFTER);
         Progress {
             status: Some(status),
             applying: false,
             rolling,
-            told_from: rolling.then_some(told_from),
-            told: rolling && told_from <= now,
+            reported_from: rolling.then_some(reported_from),
+            reported: rolling && reported_from <= now,
             deadline: Some(deadline),
             overdue: deadline <= now,
         }
@@ -93,12 +93,12 @@ impl Progress {
         if self.rolling && rollout.members > 0 && rollout.updated == rollout.members {
             words.push_str(", and not all are ready yet");
         }
-        for waits in rollout.waits.iter().take(WAITS_TOLD_MAX) {
+        for waits in rollout.waits.iter().take(WAITS_LISTED_MAX) {
             words.push_str("; ");
             words.push_str(waits);
         }
         let mut problems = pass.states().into_iter().flatten().filter_map(|state| Some((state.id, state.problem.as_ref()?)));
-        if let Some((id, problem)) = problems.find(|_| self.told) {
+        if let Some((id, problem)) = problems.find(|_| self.reported) {
             words.push_str(&format!("; partition {id}: {}", problem.message));
         }
         words
@@ -106,9 +106,9 @@ impl Progress {
 }
 
 /// Most workloads that are named with what they wait for: a person looks at one of them at a time.
-const WAITS_TOLD_MAX: usize = 4;
+const WAITS_LISTED_MAX: usize = 4;
 
-/// Whether somebody has edited the Database or its class, rather than that the plan follows what happens.
+/// Whether the Database or its class was edited, rather than that the plan follows what happens.
 fn is_edit(before: &DatabaseStatus, pass: &Pass) -> bool {
     let (Some(old), Some(new)) = (&before.plan, pass.stage.recorded().map(|recorded| &recorded.plan)) else { return false };
     let made_from =

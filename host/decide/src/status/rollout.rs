@@ -1,5 +1,5 @@
-//! How far workloads have come with the revision of their pods that they should run, and what of live objects says so. Pure: knows no
-//! client and no plugin.
+//! How far workloads have come with the revision of their pods that they should run, as their live objects show. Pure: knows
+//! no client and no plugin.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use atomix_model::object::{Kind, Live};
 
 use super::later;
 
-/// Fields of every workload's status that say how far it has come.
+/// Fields of every workload's status that show how far it has come.
 const OF_WORKLOADS: [&str; 11] = [
     "/status/conditions",
     "/status/currentNumberScheduled",
@@ -54,7 +54,7 @@ pub struct Rollout {
     pub rolling: bool,
     /// Whether the controller of a workload has yet to see what was written last: whether that replaces pods is not known then.
     pub stale: bool,
-    /// What waits for somebody else: names of workloads, with what they wait for.
+    /// What waits for a person: names of workloads, with what they wait for.
     pub waits: Vec<String>,
 }
 
@@ -115,7 +115,7 @@ pub fn lacks(kind: &Kind, live: &Live) -> Option<Lacks> {
 struct Workload<'a>(&'a Live);
 
 impl Workload<'_> {
-    /// Its controller replaces the pods of an old revision, unless it is told to wait until somebody deletes them.
+    /// Its controller replaces the pods of an old revision, unless its strategy is to wait until somebody deletes them.
     fn set(&self, pods: &[&Arc<Live>]) -> Rollout {
         let members = self.wanted();
         let newest = self.text("/status/updateRevision");
@@ -221,7 +221,7 @@ pub fn unsteady_until(objects: &[Object]) -> Option<Timestamp> {
 fn outlasts(container: &Value) -> Option<Timestamp> {
     let time = |pointer: &str| container.pointer(pointer)?.as_str()?.parse::<Timestamp>().ok();
     if container["restartCount"].as_i64().unwrap_or(0) < 2 {
-        return None; // once is no habit
+        return None; // one exit is not yet a series
     }
     let last = time("/lastState/terminated/finishedAt")?.duration_since(time("/lastState/terminated/startedAt")?);
     let longest = SignedDuration::try_from(limits::STEADY_AFTER_MAX).ok()?;
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_tell_what_a_set_alone_does_not() {
+    fn pods_show_what_a_set_alone_does_not() {
         let rolling = json!({"type": "RollingUpdate"});
         let back = [set([3, 3], ["a", "a"], [2, 3], rolling), pod("s-0", "a"), pod("s-1", "a"), pod("s-2", "b")];
         let all = of(&back);
@@ -301,18 +301,18 @@ mod tests {
         assert_eq!((all.updated, all.rolling, all.waits.len()), (1, false, 1));
         assert!(all.waits[0].contains("s replaces pods only when they are deleted"), "{all:?}");
         let done = [set([2, 2], ["a", "b"], [3, 3], on_delete), pod("s-0", "b"), pod("s-1", "b"), pod("s-2", "b")];
-        assert_eq!(of(&done).waits.len(), 0, "a set of this kind never says that it is done");
+        assert_eq!(of(&done).waits.len(), 0, "a set of this kind never reports that it is done");
     }
 
     #[test]
-    fn a_set_that_is_held_still_rolls_and_says_so() {
+    fn a_set_that_is_held_still_rolls_and_reports_it() {
         let held = set([2, 2], ["a", "b"], [0, 3], json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 3}}));
         let all = of(&[held]);
         assert_eq!((all.rolling, all.waits), (true, vec!["s waits its turn (partition 3)".to_owned()]));
     }
 
     #[test]
-    fn deployments_and_daemon_sets_say_it_in_their_own_way() {
+    fn deployments_and_daemon_sets_report_it_in_fields_of_their_own() {
         let deployment = |generation: i64, reason: &str, [replicas, updated, ready]: [i32; 3]| {
             let status = json!({"observedGeneration": generation, "replicas": replicas, "updatedReplicas": updated, "readyReplicas": ready,
                 "conditions": [{"type": "Progressing", "status": "True", "reason": reason}]});

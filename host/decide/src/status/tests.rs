@@ -103,7 +103,7 @@ fn a_database_is_ready_when_all_its_partitions_are() {
 }
 
 #[test]
-fn every_condition_says_of_which_generation_it_speaks() {
+fn every_condition_has_the_generation_that_it_is_about() {
     assert!(settled().conditions.iter().all(|condition| condition.observed_generation == Some(1)));
     let mut edited = pass_with(vec![state(1, true, None), state(2, true, None)]);
     (edited.generation, edited.is_about_to_write) = (2, true);
@@ -184,14 +184,14 @@ fn a_problem_with_a_cause_is_shown_at_once_and_degrades_when_it_lasts() {
 #[test]
 fn a_container_that_keeps_exiting_is_one_story_however_often_it_is_up_for_a_moment() {
     let crash = || pass_with(vec![state(1, false, Some("CrashLoopBackOff"))]);
-    let (mut status, mut course, mut written, mut told) = (DatabaseStatus::default(), Course::default(), 0, Vec::new());
+    let (mut status, mut course, mut written, mut reasons) = (DatabaseStatus::default(), Course::default(), 0, Vec::new());
     let mut pass = |it: Case, second: i64| {
         let it = going(it, course, second);
         course = it.health.course;
         let after = database(&status, &it, at(second));
         if after != status {
             written += 1;
-            told.extend(events(&status, &after, &[]).into_iter().map(|event| event.reason));
+            reasons.extend(events(&status, &after, &[]).into_iter().map(|event| event.reason));
         }
         status = after;
         (condition(&status, "Degraded").0.to_owned(), written)
@@ -216,8 +216,8 @@ fn a_container_that_keeps_exiting_is_one_story_however_often_it_is_up_for_a_mome
         before <= 2 + 3 * 10,
         "{before} writes: a server that is up for a moment is ready for it, and nothing else is news"
     );
-    assert!(!told.contains(&"Recovered".to_owned()), "{told:?}");
-    assert_eq!(told.len(), 2, "it is told once: {told:?}");
+    assert!(!reasons.contains(&"Recovered".to_owned()), "{reasons:?}");
+    assert_eq!(reasons.len(), 2, "it is reported once: {reasons:?}");
 }
 
 /// Workloads of two partitions with three members each.
@@ -241,7 +241,11 @@ fn a_rollout_is_seen_from_the_edit_until_its_last_member_is_back() {
     };
     let recorded = database(&before, &edit(Case { is_about_to_write: true, ..rolled(6, false, both()) }), at(60));
     assert_eq!(recorded.storage_class.as_ref().unwrap().generation, 2);
-    assert_eq!(condition(&recorded, "Progressing").0, "True", "who waits for generation 2 must not take it for done");
+    assert_eq!(
+        condition(&recorded, "Progressing").0,
+        "True",
+        "a client that waits for generation 2 must not take it for done"
+    );
     let mut written = edit(rolled(0, false, both()));
     written.health.rollout.stale = true;
     let written = database(&recorded, &written, at(61));
@@ -294,8 +298,8 @@ fn what_follows_what_happens_is_no_edit_and_what_waits_for_somebody_is_not_on_it
     let mut waits = rolled(4, false, both());
     waits.health.rollout.waits = vec!["s replaces pods only when they are deleted".into()];
     let waits = database(&before, &waits, at(60));
-    let said = "4 of 6 members run the new revision; s replaces pods only when they are deleted";
-    assert_eq!(condition(&waits, "Progressing"), ("False", "WaitsForDeletion", said));
+    let message = "4 of 6 members run the new revision; s replaces pods only when they are deleted";
+    assert_eq!(condition(&waits, "Progressing"), ("False", "WaitsForDeletion", message));
 }
 
 #[test]
@@ -314,9 +318,9 @@ fn a_start_and_a_rollout_without_progress_have_an_end_also_over_a_restart_of_the
     let (degraded, why, message) = condition(&overdue, "Degraded");
     assert_eq!((degraded, why), ("True", "ProgressDeadlineExceeded"));
     assert!(message.contains("no progress for 10 minutes") && message.contains("MembersNotReady in words"), "{message}");
-    let told = events(&DatabaseStatus { plan: None, ..starting.clone() }, &overdue, &[]);
-    assert_eq!(told.iter().filter(|event| event.reason == "ProgressDeadlineExceeded").count(), 1);
-    assert_eq!(database(&overdue, &nothing(), minutes(60)), overdue, "it is told once");
+    let sent = events(&DatabaseStatus { plan: None, ..starting.clone() }, &overdue, &[]);
+    assert_eq!(sent.iter().filter(|event| event.reason == "ProgressDeadlineExceeded").count(), 1);
+    assert_eq!(database(&overdue, &nothing(), minutes(60)), overdue, "it is reported once");
     assert_eq!(look_again(&overdue, &nothing(), minutes(10)), None);
     let caused = pass_with(vec![state(1, false, Some("FailedMount"))]);
     assert_eq!(
@@ -339,7 +343,7 @@ fn a_start_and_a_rollout_without_progress_have_an_end_also_over_a_restart_of_the
 }
 
 #[test]
-fn a_bad_plugin_leaves_what_is_known_and_says_so() {
+fn a_bad_plugin_leaves_what_is_known_and_is_reported() {
     let status = database(&settled(), &failed(Fault::Plugin { message: "plugin p trapped".into() }), at(60));
     assert_eq!(condition(&status, "Ready").0, "True");
     assert_eq!(condition(&status, "Degraded"), ("True", "PluginFailed", "plugin p trapped"));
@@ -378,15 +382,15 @@ fn a_change_that_was_not_taken_is_named_and_all_else_goes_on() {
 }
 
 #[test]
-fn events_tell_transitions_once() {
+fn events_report_transitions_once() {
     let before = DatabaseStatus::default();
     let ready = settled();
-    let told: Vec<_> = events(&before, &ready, &[]).into_iter().map(|event| event.reason).collect();
-    assert_eq!(told, ["PartitionsAdded", "Ready"]);
+    let sent: Vec<_> = events(&before, &ready, &[]).into_iter().map(|event| event.reason).collect();
+    assert_eq!(sent, ["PartitionsAdded", "Ready"]);
     assert_eq!(events(&ready, &ready, &[]), []);
     let lost = database(&ready, &pass_with(vec![state(1, true, Some(MEMBERS_NOT_READY)), state(2, true, None)]), at(60));
-    let told = events(&ready, &lost, &[]);
-    assert_eq!((told.len(), told[0].warning, told[0].reason.as_str()), (1, true, MEMBERS_NOT_READY));
+    let sent = events(&ready, &lost, &[]);
+    assert_eq!((sent.len(), sent[0].warning, sent[0].reason.as_str()), (1, true, MEMBERS_NOT_READY));
     let note = Note {
         warning: false,
         reason: contract::Reason { code: "Even".into(), message: "an even number of replicas".into() },
@@ -398,14 +402,14 @@ fn events_tell_transitions_once() {
 }
 
 #[test]
-fn what_the_class_means_as_a_group_stays_until_the_plugin_says_otherwise() {
+fn what_the_class_means_as_a_group_stays_until_the_plugin_returns_another() {
     let group = |partition_size| GroupStatus { partition_size, ..GroupStatus::default() };
-    let said = |group| Case { group, ..pass_with(vec![state(1, true, None)]) };
-    let before = database(&DatabaseStatus::default(), &said(Some(Ok(Some(group(3))))), at(0));
+    let pass = |group| Case { group, ..pass_with(vec![state(1, true, None)]) };
+    let before = database(&DatabaseStatus::default(), &pass(Some(Ok(Some(group(3))))), at(0));
     assert_eq!(before.group, Some(group(3)));
-    assert_eq!(database(&before, &said(None), at(1)).group, Some(group(3)), "nobody was asked");
-    assert_eq!(database(&before, &said(Some(Ok(None))), at(1)).group, None, "a plugin without groups");
-    let after = database(&before, &said(Some(Ok(Some(group(5))))), at(1));
+    assert_eq!(database(&before, &pass(None), at(1)).group, Some(group(3)), "no plugin was called");
+    assert_eq!(database(&before, &pass(Some(Ok(None))), at(1)).group, None, "a plugin without groups");
+    let after = database(&before, &pass(Some(Ok(Some(group(5))))), at(1));
     assert_eq!(database_pause(&before, &after), Some(limits::STATUS_PAUSE), "it is news");
 }
 

@@ -1,5 +1,5 @@
-//! A tower layer for what every call has in common: it waits for the view after a start, is counted, keeps its deadline, is refused when
-//! there are too many, and ends when the server does. Knows no service.
+//! A tower layer for what every call has in common: it waits for the view after a start, is counted, is bounded by its
+//! deadline, is refused when there are too many, and ends when the server does. Knows no service.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -80,7 +80,7 @@ where
         let mut inner = std::mem::replace(&mut self.inner, ready_again);
         let mut layer = self.layer.clone();
         let call = Call::begin(&layer, &request);
-        if !speaks_grpc(request.headers()) {
+        if !is_grpc(request.headers()) {
             return Box::pin(std::future::ready(Ok(call.not_grpc())));
         }
         Box::pin(async move {
@@ -143,7 +143,7 @@ impl Call {
         let origin = request.extensions().get::<Origin>();
         let from = origin.map(|origin| origin.connection.peer());
         let timeout = request.headers().get("grpc-timeout").and_then(|timeout| timeout_of(timeout.to_str().ok()?));
-        // A little early, or the server beneath would say CANCELLED first.
+        // A little early, or the server beneath would answer CANCELLED first.
         let deadline = timeout.map(|timeout| started + timeout.saturating_sub(Duration::from_millis(3)));
         Self {
             method: method(request.uri().path()),
@@ -154,7 +154,7 @@ impl Call {
             others: layer.running.begin(from),
             from,
             _busy: origin.map(|origin| origin.connection.begin_request()),
-            code: Code::Cancelled, // unless something else is said before the client goes
+            code: Code::Cancelled, // unless the call ends otherwise before the client goes
         }
     }
 
@@ -177,7 +177,7 @@ impl Call {
         let (mut parts, body) = answer.into_parts();
         if let Some(code) = code_of(&parts.headers) {
             self.code = match code {
-                Code::OutOfRange if too_long(&parts.headers) => Code::ResourceExhausted, // as gRPC's other servers say
+                Code::OutOfRange if too_long(&parts.headers) => Code::ResourceExhausted, // as gRPC's other servers answer
                 code => code,
             };
             if self.code != code {
@@ -202,7 +202,7 @@ impl Drop for Call {
 struct Running(Mutex<(usize, HashMap<Option<IpAddr>, usize>)>);
 
 impl Running {
-    /// Counts a call that begins. Answers how many went on before, of all and of that address.
+    /// Counts a call that begins. Returns how many went on before, of all and of that address.
     fn begin(&self, from: Option<IpAddr>) -> (usize, usize) {
         let mut running = self.0.lock();
         let of_it = running.1.entry(from).or_default();
@@ -272,7 +272,7 @@ impl http_body::Body for AnswerBody {
     }
 }
 
-/// Waits for the deadline of a call, or for the end of the server, and says which.
+/// Waits for the deadline of a call, or for the end of the server, and returns which it was.
 async fn cut(deadline: Option<Instant>, mut stop: watch::Receiver<bool>) -> Status {
     let stopped = async { _ = stop.wait_for(|stop| *stop).await };
     if let Some(deadline) = deadline {
@@ -286,8 +286,8 @@ async fn cut(deadline: Option<Instant>, mut stop: watch::Receiver<bool>) -> Stat
 }
 
 /// Whether a request is one of gRPC (<https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>: any other is answered with 415).
-fn speaks_grpc(headers: &HeaderMap) -> bool {
-    let rest = headers.get(CONTENT_TYPE).and_then(|said| said.as_bytes().strip_prefix(b"application/grpc"));
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let rest = headers.get(CONTENT_TYPE).and_then(|content_type| content_type.as_bytes().strip_prefix(b"application/grpc"));
     rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn one_address_leaves_room_to_others_and_nothing_is_kept_of_who_went() {
+    fn one_address_leaves_room_to_others_and_nothing_is_kept_of_one_that_went() {
         let running = Running::default();
         let address = |last: u8| Some(IpAddr::from([10, 0, 0, last]));
         let taken = |last| (0..20).filter(|_| too_many(running.begin(address(last)), 16).is_none()).count();
@@ -376,14 +376,15 @@ mod tests {
 
     #[test]
     fn only_grpc_is_taken_for_grpc() {
-        let speaks =
-            |said: &'static str| speaks_grpc(&HeaderMap::from_iter([(CONTENT_TYPE, http::HeaderValue::from_static(said))]));
-        for said in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
-            assert!(speaks(said), "{said}");
+        let of = |content_type: &'static str| {
+            is_grpc(&HeaderMap::from_iter([(CONTENT_TYPE, http::HeaderValue::from_static(content_type))]))
+        };
+        for content_type in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8"] {
+            assert!(of(content_type), "{content_type}");
         }
-        for said in ["", "application/json", "application/grpc-web", "application/grpcx", "text/plain"] {
-            assert!(!speaks(said), "{said}");
+        for content_type in ["", "application/json", "application/grpc-web", "application/grpcx", "text/plain"] {
+            assert!(!of(content_type), "{content_type}");
         }
-        assert!(!speaks_grpc(&HeaderMap::new()));
+        assert!(!is_grpc(&HeaderMap::new()));
     }
 }

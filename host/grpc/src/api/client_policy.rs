@@ -36,14 +36,14 @@ impl ClientPolicy {
         Ok(())
     }
 
-    /// Whether a call from `from` may speak for a Pod that has these addresses.
+    /// Whether a call from `from` may act for a Pod that has these addresses.
     pub fn may_join(&self, pod: &str, addresses: &[IpAddr], from: Option<IpAddr>) -> Result<(), Status> {
         let from = from.map(|from| from.to_canonical());
         if !self.member_addresses || from.is_some_and(|from| addresses.contains(&from)) {
             return Ok(());
         }
         tracing::debug!(?from, pod, ?addresses, "a member is not taken from another address than that of its Pod");
-        // Of addresses, the caller is told its own only, which a proxy may have changed.
+        // The message holds no address but the caller's own, which a proxy may have changed.
         let from = from.map_or_else(|| "an unknown address".to_owned(), |from| from.to_string());
         Err(Status::permission_denied(format!(
             "a member is taken only from the address of its Pod, and this call comes from {from}, which is not that of Pod {pod} (--grpc-member-addresses)"
@@ -105,16 +105,16 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_speaks_from_its_own_address() {
+    fn a_pod_joins_from_its_own_address() {
         let [own, other, mapped] = ["10.0.0.1", "10.0.0.2", "::ffff:10.0.0.1"].map(|ip| ip.parse::<IpAddr>().unwrap());
         assert!(policy().may_join("p", &[own], Some(own)).is_ok());
         assert!(policy().may_join("p", &[own], Some(mapped)).is_ok());
         for (addresses, from) in [(&[own][..], Some(other)), (&[own], None), (&[], Some(own))] {
             let refused = policy().may_join("p", addresses, from).unwrap_err();
             assert_eq!(refused.code(), Code::PermissionDenied);
-            let learnt =
+            let leaked =
                 addresses.iter().find(|it| refused.message().contains(&it.to_string()) && from.as_ref() != Some(*it));
-            assert_eq!(learnt, None, "nobody learns another's address here: {refused}");
+            assert_eq!(leaked, None, "no client learns another's address here: {refused}");
         }
         assert!(ClientPolicy { member_addresses: false, ..policy() }.may_join("p", &[], None).is_ok());
     }
@@ -129,6 +129,6 @@ mod tests {
         for at in 0..1000 {
             assert!(reserved.reserve("things", &format!("full-{at}"), 2, 2).is_err());
         }
-        assert_eq!(reserved.0.lock().unwrap().len(), 0, "nothing is kept of who was refused");
+        assert_eq!(reserved.0.lock().unwrap().len(), 0, "nothing is kept of a refused call");
     }
 }

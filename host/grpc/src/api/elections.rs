@@ -147,7 +147,7 @@ impl Api {
         self.candidates.forget(partition);
     }
 
-    /// Puts candidates back whose streams are here and whom somebody removed.
+    /// Puts candidates back whose streams are here and that were removed.
     pub(super) fn reenter_candidates(self: &Arc<Self>, partition: &Key, election: &Election) {
         let missing: Vec<String> = self.candidates.missing_from(partition, election);
         if missing.is_empty() {

@@ -9,7 +9,7 @@ use atomix_controller_io::leader::{Leadership, Moment, Replicas};
 use atomix_model::limits;
 use atomix_model::object::Key;
 
-/// Looks for ever. Costs no request while there is nothing to remove.
+/// Runs for ever. Costs no request while there is nothing to remove.
 pub(super) async fn run(
     api: Arc<Api>,
     replicas: watch::Receiver<Replicas>,

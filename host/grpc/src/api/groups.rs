@@ -1,4 +1,5 @@
-//! Groups that clients create: a Database, and a class that it owns, made from a protocol by the plugin that understands it.
+//! Groups that clients create: a Database, and a class that it owns, made from a protocol's message by the plugin that
+//! serves it.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -93,7 +94,7 @@ impl Api {
         Ok(()) // what the Database owns, its class too, goes with it
     }
 
-    /// Asks the plugin that understands the protocol for a class.
+    /// Calls the plugin that serves the protocol for a class.
     async fn wanted<'a>(
         &self,
         namespace: &'a str,
@@ -116,9 +117,9 @@ impl Api {
             let _ = tokio::time::timeout(limits::GRPC_START_WAIT, self.plugins.loaded()).await; // it may be one that is new
         }
         let size = spec.partition_size;
-        let asked = GroupRequest { protocol: message.to_owned(), value: protocol.value.clone(), partition_size: size };
+        let request = GroupRequest { protocol: message.to_owned(), value: protocol.value.clone(), partition_size: size };
         let plugins = self.plugins.clone();
-        let answer = tokio::task::spawn_blocking(move || plugins.class_of(&asked)).await;
+        let answer = tokio::task::spawn_blocking(move || plugins.class_of(&request)).await;
         let answer = answer.map_err(|stopped| Status::internal(stopped.to_string()))?.map_err(Status::internal)?;
         let (class, kind) = match answer {
             Some(Ok((class, Some(kind)))) => (class, kind),
@@ -127,14 +128,14 @@ impl Api {
                 let errors: Vec<_> = errors.iter().map(|error| format!("{}: {}", error.path, error.message)).collect();
                 return Err(Status::invalid_argument(format!("the group is not accepted: {}", errors.join("; "))));
             }
-            None => return Err(self.unknown(&protocol.type_url)),
+            None => return Err(self.unknown_protocol(&protocol.type_url)),
         };
         let group = Group { partition_size: size, type_url: protocol.type_url.clone(), value: protocol.value.clone() };
         let hash = names::hash_json(&json!([spec.partitions, size, group.type_url, group.value]));
         Ok(Wanted { namespace, name, spec, group, class, plural: kind.plural, hash })
     }
 
-    fn unknown(&self, type_url: &str) -> Status {
+    fn unknown_protocol(&self, type_url: &str) -> Status {
         let known: Vec<_> =
             self.plugins.protocols().into_iter().map(|(plugin, it)| format!("{it} (plugin {plugin})")).collect();
         let known = match known.is_empty() {
@@ -209,16 +210,16 @@ impl Api {
         if there.metadata.deletion_timestamp.is_some() {
             return Ok(Step::Older(kind.kind.clone()));
         }
-        let asked = there.annotations().get(names::GROUP_SPEC);
+        let recorded = there.annotations().get(names::GROUP_SPEC);
         let seen = self.view.databases.read().seen(namespace, name).cloned();
-        match asked.is_some_and(|asked| *asked == wanted.hash) || seen.is_some_and(|seen| same(&seen, wanted)) {
+        match recorded.is_some_and(|recorded| *recorded == wanted.hash) || seen.is_some_and(|seen| same(&seen, wanted)) {
             true => self.make_class(wanted, there, made).await,
             false => Err(Status::already_exists(format!("group {namespace}/{name} exists with another spec"))),
         }
     }
 
-    /// Makes the class, if the Database was made here and has none yet: a crash may have come between the two. Whose Database this
-    /// call made in vain is removed again.
+    /// Makes the class, if the Database was made here and has none yet: a crash may have come between the two. A Database
+    /// that this call made in vain is removed again.
     async fn make_class(
         &self,
         wanted: &Wanted<'_>,
@@ -276,7 +277,7 @@ impl Api {
         found.map_err(|error| status_of(&format!("read {} {}/{}", kind.kind, wanted.namespace, wanted.name), &error))
     }
 
-    /// Waits a while until the group is listed, so that who asks next finds it; not while the server stops.
+    /// Waits a while until the group is listed, so that the next call finds it; not while the server stops.
     async fn listed(&self, namespace: &str, name: &str) {
         let mut stopping = self.stopping.clone();
         let mut changed = self.view.databases.changed();
@@ -348,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_an_earlier_group_left_behind_is_told_from_what_is_somebody_elses() {
+    fn what_an_earlier_group_left_behind_is_distinguished_from_what_others_own() {
         let class = |owners: serde_json::Value, deleted: Option<&str>| -> DynamicObject {
             let metadata = json!({"name": "g", "ownerReferences": owners, "deletionTimestamp": deleted});
             let object = json!({"apiVersion": "storage.cloud.atomix.io/v1", "kind": "C", "metadata": metadata});

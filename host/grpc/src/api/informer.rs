@@ -19,7 +19,7 @@ use atomix_model::object::Objects as _;
 use atomix_model::object::{Kind, Live, State, Trim};
 use atomix_model::{limits, names};
 
-/// Port on which partitions answer that say nothing else.
+/// Port of partitions that name no other.
 const PORT: i32 = 5678;
 
 /// The kinds that are watched.

@@ -1,5 +1,5 @@
-//! Connections of clients: in the clear, or with a certificate that is read again when its files change. Knows nothing of what is said
-//! on them.
+//! Connections of clients: in the clear, or with a certificate that is read again when its files change. Knows nothing of
+//! what is sent over them.
 
 use std::io::IoSlice;
 use std::net::IpAddr;
@@ -54,7 +54,7 @@ enum Transport {
 /// The connection that a call came in by, as tonic hands it to services.
 #[derive(Clone)]
 pub(super) struct Origin {
-    /// Its connection, which knows the address.
+    /// Its connection, which has the address.
     pub connection: Connection,
 }
 
@@ -67,7 +67,7 @@ fn connection_limits() -> ConnectionLimits {
         opening: limits::HANDSHAKE_MAX,
         opening_bytes: limits::HTTP2_PREFACE_BYTES,
         head: None,
-        idle: None, // pings find out who is gone
+        idle: None, // pings find clients that are gone
     }
 }
 

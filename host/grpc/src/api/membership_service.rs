@@ -32,7 +32,7 @@ pub(super) struct LocalMembers(Mutex<HashMap<Key, LocalMember>>);
 struct LocalMember {
     streams: usize,
     wanted: Wanted,
-    /// Whoever writes the object holds this.
+    /// Held while the object is written.
     writing: Arc<tokio::sync::Mutex<()>>,
 }
 
@@ -106,19 +106,19 @@ impl MembershipService for MembershipApi {
 }
 
 impl Api {
-    /// UID of the Pod that a member is, if the call may speak for it. Costs a request, which counts as a write of the client's, and
-    /// none if the same was refused a moment ago.
+    /// UID of the Pod that a member is, if the call may act for it. Costs a request, which counts as a write of the
+    /// client's, and none if the same was refused a moment ago.
     async fn pod_uid(&self, namespace: &str, name: &str, from: Option<IpAddr>) -> Result<String, Status> {
-        let who = (namespace.to_owned(), name.to_owned(), from);
-        if let Some(told) = self.refused_joins.recent(&who, Instant::now()) {
-            return Err(told);
+        let caller = (namespace.to_owned(), name.to_owned(), from);
+        if let Some(refusal) = self.refused_joins.recent(&caller, Instant::now()) {
+            return Err(refusal);
         }
         self.write_rates.count(from, Instant::now())?;
         let found = self.read_pod_uid(namespace, name, from).await;
         if let Err(status) = &found
             && matches!(status.code(), Code::NotFound | Code::PermissionDenied)
         {
-            self.refused_joins.record(who, status, Instant::now());
+            self.refused_joins.record(caller, status, Instant::now());
         }
         found
     }
@@ -243,7 +243,7 @@ impl Api {
         self.members.forget(key);
     }
 
-    /// Makes a Member anew that somebody removed although a stream of it is open and its Pod is there.
+    /// Makes a Member anew that was removed although a stream of it is open and its Pod is there.
     pub(super) fn restore_member(self: &Arc<Self>, kind: &Kind, live: &Live) {
         let key = live.key();
         if *kind != self.kinds.member || self.caches.find(kind, &key).is_some() {
@@ -302,7 +302,7 @@ impl Drop for MemberStream {
         let Some(member) = members.get_mut(&self.key) else { return };
         member.streams -= 1;
         if member.streams > 0 || *self.api.stopping.borrow() {
-            return; // told to stop, this replica leaves its members to those that their clients go to
+            return; // when it stops, this replica leaves its members to those that their clients go to
         }
         drop(members);
         let (api, key) = (self.api.clone(), self.key.clone());

@@ -1,4 +1,5 @@
-//! The methods that are served, as their descriptors name them: what is counted by name, what waits for the view, whose health is told.
+//! The methods that are served, as their descriptors name them: which are counted by name, which wait for the view, whose
+//! health is published.
 
 use std::sync::LazyLock;
 
@@ -16,7 +17,7 @@ pub(super) struct Method {
     pub(super) waits: bool,
 }
 
-/// What the descriptors say, read once.
+/// Methods in the descriptors, read once, and whether each is ours.
 static KNOWN: LazyLock<Vec<(String, bool)>> = LazyLock::new(|| {
     let others = [
         tonic_health::pb::FILE_DESCRIPTOR_SET,

@@ -80,7 +80,7 @@ struct Api {
     refused_joins: refused_joins::RefusedJoins,
     reserved_groups: client_policy::Reservations,
     reserved_primitives: client_policy::Reservations,
-    /// True once this replica was told to stop: what its streams held is left to those that clients go to.
+    /// True once this replica was asked to stop: what its streams held is left to those that clients go to.
     stopping: watch::Receiver<bool>,
 }
 
@@ -110,7 +110,7 @@ macro_rules! with_services {
 /// Serves until `stop` is true and calls have ended, or had their time. `ready` becomes true when the view is filled.
 ///
 /// # Errors
-/// The address cannot be had; a certificate cannot be read.
+/// The address cannot be bound; a certificate cannot be read.
 pub async fn serve(
     parts: Dependencies,
     options: Options,
@@ -153,7 +153,7 @@ pub async fn serve(
     let server = Server::builder()
         .http2_keepalive_interval(Some(limits::GRPC_KEEPALIVE))
         .http2_keepalive_timeout(Some(limits::GRPC_KEEPALIVE_TIMEOUT))
-        .max_concurrent_streams(u32::MAX) // or calls beyond it would wait in the client; the layer tells them so
+        .max_concurrent_streams(u32::MAX) // or calls beyond it would wait in the client; the layer refuses them instead
         .layer(call_layer)
         .add_service(health)
         .add_service(reflection().build_v1()?)
@@ -166,7 +166,7 @@ pub async fn serve(
         PrimitiveServiceServer::new(primitive_service::PrimitiveApi(api.clone())),
     );
     let connections = listen::accept(listener, options.tls)?;
-    let told = {
+    let stopped = {
         let mut stop = stop.clone();
         async move { _ = stop.wait_for(|stop| *stop).await }
     };
@@ -178,7 +178,7 @@ pub async fn serve(
         }
     };
     let served = tokio::select! {
-        served = server.serve_with_incoming_shutdown(connections, told) => served.context("could not serve gRPC"),
+        served = server.serve_with_incoming_shutdown(connections, stopped) => served.context("could not serve gRPC"),
         () = late => Ok(()),
     };
     background.into_iter().chain([health_published]).for_each(|task| task.abort());
@@ -247,9 +247,9 @@ fn answer(list: Result<proto::Encoded, TooLong>, namespace: &str, name: &str) ->
     })
 }
 
-/// The gRPC status for an error of the API server; `deed` completes "could not …".
-fn status_of(deed: &str, error: &kube::Error) -> Status {
-    let message = format!("could not {deed}: {error}");
+/// The gRPC status for an error of the API server; `action` completes "could not …".
+fn status_of(action: &str, error: &kube::Error) -> Status {
+    let message = format!("could not {action}: {error}");
     match error {
         kube::Error::Api(status) => match status.code {
             404 => Status::not_found(message),

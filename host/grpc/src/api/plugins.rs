@@ -1,4 +1,4 @@
-//! What the API asks of plugins: which of them understands a group that a client describes, and what class it is.
+//! The interface to plugins: which of them serves a group that a client describes, and which class that is.
 
 use futures::future::BoxFuture;
 
@@ -20,18 +20,19 @@ pub type Class = Result<(GroupClass, Option<Kind>), Vec<FieldError>>;
 
 /// The plugins that are loaded.
 pub trait Plugins: Send + Sync {
-    /// Names of plugins and of the protobuf messages that they understand, sorted.
+    /// Names of plugins and of the protobuf messages that they serve, sorted.
     fn protocols(&self) -> Vec<(String, String)>;
 
-    /// Whether a plugin understands messages of this full name.
+    /// Whether a plugin serves messages of this full name.
     fn understands(&self, protocol: &str) -> bool;
 
     /// Waits until no plugin's bytes are being loaded.
     fn loaded(&self) -> BoxFuture<'_, ()>;
 
-    /// Asks the plugin that understands the message; None if there is none. It blocks for as long as a call of a plugin may take.
+    /// Calls the plugin that serves the message; None if there is none. It blocks for as long as a call of a plugin may
+    /// take.
     ///
     /// # Errors
     /// The plugin failed; the text names it.
-    fn class_of(&self, asked: &GroupRequest) -> Result<Option<Class>, String>;
+    fn class_of(&self, request: &GroupRequest) -> Result<Option<Class>, String>;
 }

@@ -1,4 +1,4 @@
-//! `atomix.primitive.PrimitiveService`: what is known of primitives, as Primitive objects.
+//! `atomix.primitive.PrimitiveService`: primitives, as Primitive objects.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -54,7 +54,7 @@ impl PrimitiveService for PrimitiveApi {
         request: Request<GetPrimitivesRequest>,
     ) -> Result<Response<GetPrimitivesResponse>, Status> {
         let request = request.into_inner();
-        let said = |text: String| (!text.is_empty()).then_some(text);
+        let non_empty = |text: String| (!text.is_empty()).then_some(text);
         let database = request.database.unwrap_or_default();
         // A database of no namespace is one of `default`, as everywhere; without a database every namespace is meant.
         let in_namespace = match (database.namespace.as_str(), database.name.as_str()) {
@@ -65,9 +65,9 @@ impl PrimitiveService for PrimitiveApi {
         let type_ = stored(request.r#type)?;
         let filter = Filter {
             namespace: in_namespace,
-            database: said(database.name),
-            scope: said(primitive.namespace),
-            name: said(primitive.name),
+            database: non_empty(database.name),
+            scope: non_empty(primitive.namespace),
+            name: non_empty(primitive.name),
             type_: (type_ != Type::Unknown).then_some(type_),
         };
         let all = self.0.view.primitives.read();
@@ -87,7 +87,7 @@ impl PrimitiveService for PrimitiveApi {
 }
 
 impl Api {
-    /// Whether a primitive is more than what is left of an older database of the name, and is being collected.
+    /// Whether a primitive is not merely left over from an older database of the name, about to be garbage collected.
     fn stays(&self, seen: &PrimitiveSeen) -> bool {
         let Some(owner) = &seen.owner else { return true };
         self.view.databases.read().seen(&seen.id.namespace, &seen.id.database).is_some_and(|now| now.uid == *owner)
@@ -200,7 +200,7 @@ fn bounded<'a>(all: impl Iterator<Item = &'a PrimitiveSeen>) -> Result<Vec<Primi
     Ok(list)
 }
 
-/// Who a primitive is, from a request's ids.
+/// The identity of a primitive, from a request's ids.
 fn id(database: &Option<DatabaseId>, primitive: &Option<WireId>) -> Result<PrimitiveId, Status> {
     let (database, primitive) = (required(database, "database")?, required(primitive, "primitive")?);
     if primitive.namespace.len() > limits::CLIENT_NAME_BYTES_MAX {

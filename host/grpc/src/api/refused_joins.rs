@@ -1,5 +1,5 @@
-//! Joins that were refused a moment ago, so that asking again and again costs the API server nothing. What was taken is not
-//! remembered: a Pod may be made anew under its name. Knows no Pod.
+//! Joins that were refused a moment ago, so that a client that tries again and again costs the API server nothing. What was
+//! accepted is not remembered: a Pod may be made anew under its name. Knows no Pod.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use tonic::Status;
 
 use atomix_model::limits;
 
-/// Who was refused: namespace and name of the Pod, and where the call came from.
+/// The refused caller: namespace and name of the Pod, and where the call came from.
 pub(super) type Caller = (String, String, Option<IpAddr>);
 
 /// A refusal, since when it is kept, and how often the Pod was looked up since then.
@@ -20,45 +20,48 @@ struct Refusal {
     looks: u32,
 }
 
-/// RefusedJoins, until a while after each.
+/// Refusals, each kept for [`limits::JOIN_REFUSAL_KEPT`].
 #[derive(Default)]
 pub(super) struct RefusedJoins(Mutex<Kept>);
 
 #[derive(Default)]
 struct Kept {
-    told: HashMap<Caller, Refusal>,
+    refusals: HashMap<Caller, Refusal>,
     /// In the order in which they came.
     order: VecDeque<Caller>,
 }
 
 impl RefusedJoins {
     /// The refusal of a moment ago, once it was found often enough not to be looked up again.
-    pub(super) fn recent(&self, who: &Caller, now: Instant) -> Option<Status> {
+    pub(super) fn recent(&self, caller: &Caller, now: Instant) -> Option<Status> {
         let mut kept = self.0.lock();
         kept.forget(now);
-        kept.told.get(who).filter(|told| told.looks >= limits::JOIN_LOOKS_MAX).map(|told| told.status.clone())
+        kept.refusals
+            .get(caller)
+            .filter(|refusal| refusal.looks >= limits::JOIN_LOOKS_MAX)
+            .map(|refusal| refusal.status.clone())
     }
 
     /// Records a refusal that is answered now.
-    pub(super) fn record(&self, who: Caller, status: &Status, now: Instant) {
+    pub(super) fn record(&self, caller: Caller, status: &Status, now: Instant) {
         let mut kept = self.0.lock();
         kept.forget(now);
-        if let Some(told) = kept.told.get_mut(&who) {
-            told.looks += 1;
+        if let Some(refusal) = kept.refusals.get_mut(&caller) {
+            refusal.looks += 1;
             return;
         }
-        if kept.told.len() >= limits::JOIN_REFUSALS_MAX {
+        if kept.refusals.len() >= limits::JOIN_REFUSALS_MAX {
             kept.drop_first();
         }
-        kept.order.push_back(who.clone());
-        kept.told.insert(who, Refusal { status: status.clone(), since: now, looks: 1 });
+        kept.order.push_back(caller.clone());
+        kept.refusals.insert(caller, Refusal { status: status.clone(), since: now, looks: 1 });
     }
 }
 
 impl Kept {
     fn forget(&mut self, now: Instant) {
         while let Some(first) = self.order.front() {
-            let since = self.told.get(first).map(|told| told.since);
+            let since = self.refusals.get(first).map(|refusal| refusal.since);
             if since.is_some_and(|since| now < since + limits::JOIN_REFUSAL_KEPT) {
                 return;
             }
@@ -68,7 +71,7 @@ impl Kept {
 
     fn drop_first(&mut self) {
         if let Some(first) = self.order.pop_front() {
-            self.told.remove(&first);
+            self.refusals.remove(&first);
         }
     }
 }
@@ -78,33 +81,33 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn who(name: &str) -> Caller {
+    fn caller(name: &str) -> Caller {
         ("n".to_owned(), name.to_owned(), None)
     }
 
     #[test]
-    fn a_refusal_is_told_again_for_a_moment_and_there_are_never_too_many() {
+    fn a_refusal_is_repeated_for_a_moment_and_there_are_never_too_many() {
         let (joins, start) = (RefusedJoins::default(), Instant::now());
         for _ in 0..limits::JOIN_LOOKS_MAX {
-            assert!(joins.recent(&who("a"), start).is_none(), "who asks now and then is always looked up");
-            joins.record(who("a"), &Status::not_found("there is none"), start);
+            assert!(joins.recent(&caller("a"), start).is_none(), "a caller that tries now and then is always looked up");
+            joins.record(caller("a"), &Status::not_found("there is none"), start);
         }
         let soon = start + limits::JOIN_REFUSAL_KEPT - Duration::from_millis(1);
-        assert_eq!(joins.recent(&who("a"), soon).map(|status| status.code()), Some(tonic::Code::NotFound));
-        assert!(joins.recent(&who("b"), soon).is_none());
-        joins.record(who("a"), &Status::not_found("still none"), soon);
-        assert!(joins.recent(&who("a"), start + limits::JOIN_REFUSAL_KEPT).is_none(), "being asked does not renew it");
+        assert_eq!(joins.recent(&caller("a"), soon).map(|status| status.code()), Some(tonic::Code::NotFound));
+        assert!(joins.recent(&caller("b"), soon).is_none());
+        joins.record(caller("a"), &Status::not_found("still none"), soon);
+        assert!(joins.recent(&caller("a"), start + limits::JOIN_REFUSAL_KEPT).is_none(), "another try does not renew it");
         for at in 0..10_000 {
             (0..limits::JOIN_LOOKS_MAX)
-                .for_each(|_| joins.record(who(&format!("p{at}")), &Status::not_found("none"), start));
+                .for_each(|_| joins.record(caller(&format!("p{at}")), &Status::not_found("none"), start));
         }
         let count = |joins: &RefusedJoins| {
             let kept = joins.0.lock();
-            (kept.told.len(), kept.order.len())
+            (kept.refusals.len(), kept.order.len())
         };
         assert_eq!(count(&joins), (limits::JOIN_REFUSALS_MAX, limits::JOIN_REFUSALS_MAX));
-        assert!(joins.recent(&who("p9999"), start).is_some() && joins.recent(&who("p0"), start).is_none());
-        assert!(joins.recent(&who("p9999"), start + limits::JOIN_REFUSAL_KEPT).is_none());
+        assert!(joins.recent(&caller("p9999"), start).is_some() && joins.recent(&caller("p0"), start).is_none());
+        assert!(joins.recent(&caller("p9999"), start + limits::JOIN_REFUSAL_KEPT).is_none());
         assert_eq!(count(&joins), (0, 0));
     }
 }

@@ -16,7 +16,7 @@ pub struct DatabaseSeen {
     pub uid: String,
     /// How many partitions it should have.
     pub partitions: u32,
-    /// What its class means to those who create groups through the API, if its plugin can say.
+    /// What its class means to those who create groups through the API, if its plugin serves groups.
     pub group: Option<Group>,
 }
 
@@ -49,9 +49,9 @@ pub struct Databases(BTreeMap<String, Namespace>);
 #[derive(Default)]
 struct Namespace {
     databases: BTreeMap<String, Held>,
-    /// Which database each Partition says that it is of, by the name of the object.
+    /// Which database each Partition names as its own, by the name of the object.
     homes: BTreeMap<String, String>,
-    /// What is answered to who asks for all, until something changes.
+    /// The answers to requests for all, until something changes.
     all: OnceLock<Answers>,
 }
 
@@ -60,7 +60,7 @@ struct Held {
     seen: Option<DatabaseSeen>,
     /// Partitions by the name of the object.
     partitions: BTreeMap<String, PartitionSeen>,
-    /// UID of the database and what is answered to who asks for it.
+    /// UID of the database and the answers to requests for it.
     answers: Option<(String, Answers)>,
 }
 
@@ -175,7 +175,7 @@ impl Held {
         partitions.dedup_by_key(|partition| partition.id);
         let shown = partitions.iter().zip(1..=seen.partitions).take_while(|(it, id)| i64::from(it.id) == i64::from(*id));
         if shown.count() < seen.partitions as usize {
-            return self.answers.take().filter(|(uid, _)| *uid == seen.uid); // as it was: clients know no half of a database
+            return self.answers.take().filter(|(uid, _)| *uid == seen.uid); // as it was: clients never see half of a database
         }
         partitions.truncate(seen.partitions as usize);
         Some((seen.uid.clone(), answers(namespace, name, seen, &partitions)))
@@ -223,7 +223,7 @@ fn joined<'a>(lists: impl Iterator<Item = &'a Result<Encoded, TooLong>>) -> Resu
     Ok(Encoded(all.into()))
 }
 
-/// What was asked for, or would have been.
+/// The spec that was requested, or would have been.
 fn spec(seen: &DatabaseSeen) -> first::PartitionGroupSpec {
     let group = seen.group.as_ref();
     first::PartitionGroupSpec {
@@ -338,7 +338,7 @@ mod tests {
             view.put_database("n", &name, None);
         }
         let place = &view.0["n"];
-        assert_eq!((place.databases.len(), place.homes.len()), (1, 1), "the last one that it says it is of");
+        assert_eq!((place.databases.len(), place.homes.len()), (1, 1), "the last one that it names");
         view.put_partition("n", "p", None);
         assert!(view.0.is_empty());
     }

@@ -1,5 +1,6 @@
-//! Who is primary of each partition. An election lives in the status of its Partition, under the object's resourceVersion, so that
-//! it is the same through every replica and outlives them all; here it is told to those who watch, and its steps are decided.
+//! The primary of each partition. An election is kept in the status of its Partition, under the object's resourceVersion, so
+//! that it is the same through every replica and outlives them all; here it is published to watchers, and its steps are
+//! decided.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 use super::{Shared, Watch, Watched};
 use atomix_model::crd::{Candidate, Election};
 
-/// The elections of all partitions, and who watches them.
+/// The elections of all partitions, and their watchers.
 #[derive(Default)]
 pub struct Elections {
     /// Elections by namespace and name of the Partition.
@@ -22,7 +23,7 @@ pub struct Elections {
 #[derive(Debug, Default)]
 struct Known {
     election: Election,
-    /// The highest term seen while the Partition was there: whoever edits its status does not take terms back.
+    /// The highest term seen while the Partition was there: an edit of its status does not take terms back.
     floor: i64,
 }
 
@@ -34,15 +35,15 @@ impl Elections {
             self.known.remove(&key);
             return;
         };
-        if let Some(told) = self.watched.get(&key) {
-            told.send_if_modified(|before| {
+        if let Some(channel) = self.watched.get(&key) {
+            channel.send_if_modified(|before| {
                 let news = before.term <= now.term && *before != now; // a term never falls
                 if news {
                     before.clone_from(&now);
                 }
                 news
             });
-            if told.is_closed() {
+            if channel.is_closed() {
                 self.watched.remove(&key);
             }
         }
@@ -50,7 +51,7 @@ impl Elections {
         *known = Known { floor: known.floor.max(now.term), election: now };
     }
 
-    /// A Partition went: who watches is told by the end of the stream.
+    /// A Partition went: its watchers' streams end.
     pub fn gone(&mut self, namespace: &str, partition: &str) {
         let key = (namespace.to_owned(), partition.to_owned());
         self.known.remove(&key);
@@ -94,10 +95,10 @@ impl Elections {
     }
 }
 
-/// The election that a step begins from: what is stored, in no lower a term than `floor`. One that has had no term yet begins above
-/// `version`, the resourceVersion of its Partition. Versions grow with every write and each term takes one, so that no term is ever
-/// above the version in which it stands, and a Partition that is made anew goes on above all terms of the one before: whoever
-/// remembers them, and also when nobody does.
+/// The election that a step begins from: what is stored, in no lower a term than `floor`. One that has had no term yet
+/// begins above `version`, the resourceVersion of its Partition. Versions grow with every write and each term takes one, so
+/// that no term is ever above the version in which it stands, and a Partition that is made anew goes on above all terms of
+/// the one before, whether any replica remembers them or none.
 fn current(stored: &Election, version: u64, floor: i64) -> Election {
     let fresh = match stored.term {
         0 => i64::try_from(version).unwrap_or(i64::MAX / 2),
@@ -106,11 +107,11 @@ fn current(stored: &Election, version: u64, floor: i64) -> Election {
     Election { term: fresh.max(floor), ..stored.clone() }
 }
 
-/// What is to be written so that an election goes one step further; none if it says all of it already.
+/// What is to be written so that an election goes one step further; none if it is so already.
 pub fn advanced(stored: &Election, version: u64, floor: i64, step: impl FnOnce(&Election) -> Election) -> Option<Election> {
     let after = step(&current(stored, version, floor));
-    let nobody = after.candidates.is_empty() && after == Election { term: after.term, ..stored.clone() };
-    (after != *stored && !nobody).then_some(after)
+    let is_nothing = after.candidates.is_empty() && after == Election { term: after.term, ..stored.clone() };
+    (after != *stored && !is_nothing).then_some(after)
 }
 
 /// The election after a client has entered through a replica. One that is there already keeps its place.
@@ -162,13 +163,17 @@ mod tests {
     }
 
     #[test]
-    fn who_came_first_is_primary_and_the_next_takes_over() {
+    fn the_first_candidate_is_primary_and_the_next_takes_over() {
         let election = after(&[("a", true), ("b", true), ("c", true), ("a", true)]);
         assert_eq!((election.term, election.primary.as_str(), names(&election)), (1, "a", vec!["a", "b", "c"]));
         let election = left(&election, &["a".to_owned()], "r");
         assert_eq!((election.term, election.primary.as_str(), names(&election)), (2, "b", vec!["b", "c"]));
         let election = left(&election, &["c".to_owned()], "r");
-        assert_eq!((election.term, election.primary.as_str()), (2, "b"), "who was not primary leaves the term as it is");
+        assert_eq!(
+            (election.term, election.primary.as_str()),
+            (2, "b"),
+            "a candidate that was not primary leaves the term as it is"
+        );
     }
 
     #[test]
@@ -195,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_is_what_somebody_watches_and_what_is_there() {
+    fn what_is_kept_is_what_is_watched_and_what_is_there() {
         let shared = Arc::<Shared<Elections>>::default();
         for at in 0..1000 {
             let name = format!("p{at}");
@@ -215,14 +220,15 @@ mod tests {
         assert_eq!(shared.read().floor("n", "p"), 2, "an edit takes no term back");
     }
 
-    /// Partitions of one name after each other, and how their terms go when nobody remembers anything but what is stored.
+    /// Partitions of one name after each other, and how their terms go when no replica remembers anything but what is
+    /// stored.
     fn terms_of(lives: &[Vec<(usize, bool)>], mut version: u64) -> Vec<i64> {
         let mut terms = Vec::new();
         for life in lives {
             version += 1; // made
             let mut stored = Election::default();
-            for (who, enters) in life {
-                let name = ["a", "b", "c"][*who];
+            for (client, enters) in life {
+                let name = ["a", "b", "c"][*client];
                 let after = advanced(&stored, version, 0, |before| match enters {
                     true => entered(before, name, "r"),
                     false => left(before, &[name.to_owned()], "r"),
@@ -239,7 +245,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn terms_never_go_back_though_partitions_are_made_anew_and_nobody_remembers(
+        fn terms_never_go_back_though_partitions_are_made_anew_and_no_replica_remembers(
             lives in proptest::collection::vec(proptest::collection::vec((0..3_usize, any::<bool>()), 0..20), 1..6),
             version in 0..1000_u64,
         ) {
@@ -250,8 +256,8 @@ mod tests {
         #[test]
         fn a_term_has_one_primary(steps in proptest::collection::vec((0..4_usize, any::<bool>()), 0..60)) {
             let (mut election, mut primaries) = (Election::default(), BTreeMap::new());
-            for (who, enters) in steps {
-                let name = ["a", "b", "c", "d"][who];
+            for (client, enters) in steps {
+                let name = ["a", "b", "c", "d"][client];
                 let next = if enters { entered(&election, name, "r") } else { left(&election, &[name.to_owned()], "r") };
                 prop_assert!(next.term >= election.term);
                 if !next.primary.is_empty() {

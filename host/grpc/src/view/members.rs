@@ -1,4 +1,4 @@
-//! Who takes part in which group of peers. One encoding for each change, however many watch.
+//! The members of groups of peers. One encoding for each change, however many watch.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -19,18 +19,18 @@ pub struct MemberSeen {
     /// Host name or address.
     pub host: String,
     pub port: i32,
-    /// Replica that holds its streams; empty for one that somebody else made.
+    /// Replica that holds its streams; empty for one that another client made.
     pub replica: String,
 }
 
-/// The members of all groups, and who watches them.
+/// The members of all groups, and their watchers.
 #[derive(Default)]
 pub struct Members {
     /// Members by namespace and name of the object.
     objects: BTreeMap<(String, String), MemberSeen>,
     /// Names of objects by namespace, group, and name of the member.
     groups: BTreeMap<(String, String), BTreeMap<(String, String), ()>>,
-    /// Those who watch, by namespace and group.
+    /// Channels to watchers, by namespace and group.
     watched: HashMap<Watched, watch::Sender<Encoded>>,
 }
 
@@ -65,7 +65,8 @@ impl Members {
         }
     }
 
-    /// The membership of a group now and whenever it is another, as encoded `JoinGroupResponse`s. Who reads slowly gets the latest.
+    /// The membership of a group now and whenever it is another, as encoded `JoinGroupResponse`s. A slow reader gets the
+    /// latest.
     pub fn watch(shared: &Arc<Shared<Members>>, namespace: &str, group: &str) -> Watch<Encoded, Members> {
         Watch::new(shared, (namespace.to_owned(), group.to_owned()), Self::begin, Self::end)
     }
@@ -104,13 +105,13 @@ impl Members {
     }
 
     fn notify(&mut self, group: &(String, String)) {
-        let Some(told) = self.watched.get(group) else { return };
-        if told.is_closed() {
+        let Some(channel) = self.watched.get(group) else { return };
+        if channel.is_closed() {
             self.watched.remove(group);
             return;
         }
         let now = self.encoded(group);
-        told.send_if_modified(|before| {
+        channel.send_if_modified(|before| {
             let another = *before != now;
             *before = now;
             another
@@ -168,13 +169,13 @@ mod tests {
         members.put("n", "y", member("a", "two"));
         assert!(!watcher.has_changed().unwrap(), "a member is there once");
         members.put("n", "x", None);
-        assert!(!watcher.has_changed().unwrap(), "and stays while an object says so");
+        assert!(!watcher.has_changed().unwrap(), "and stays while an object has it");
         members.put("n", "y", None);
         assert_eq!(watcher.borrow_and_update().0, b"\x0a\x06\x0a\x01g\x12\x01n".as_slice());
     }
 
     #[test]
-    fn what_is_kept_is_what_somebody_watches() {
+    fn what_is_kept_is_what_is_watched() {
         let shared = Arc::<Shared<Members>>::default();
         for at in 0..1000 {
             drop(Members::watch(&shared, &format!("n{at}"), &format!("g{at}")));

@@ -1,5 +1,5 @@
-//! What gRPC clients may see, as the bytes they are sent. Filled by `api/informer`, read by `api`; wakes watchers only on change. Knows no
-//! client of Kubernetes and no gRPC server.
+//! What gRPC clients may see, as the bytes they are sent. Filled by `api/informer`, read by `api`; notifies watchers only of
+//! changes. Knows no client of Kubernetes and no gRPC server.
 
 mod databases;
 pub mod elections;
@@ -49,13 +49,13 @@ impl<T> Shared<T> {
         self.value.read().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Locks the value for a change; who waits for one is woken when the lock is released.
+    /// Locks the value for a change; receivers are notified when the lock is released.
     pub fn write(&self) -> WriteGuard<'_, T> {
         let value = self.value.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         WriteGuard { value, _done: WakeOnDrop(&self.changes) }
     }
 
-    /// A receiver that is woken after each change.
+    /// A receiver that is notified after each change.
     pub fn changed(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
@@ -64,11 +64,11 @@ impl<T> Shared<T> {
 /// Namespace and name of something that is watched.
 type Watched = (String, String);
 
-/// What somebody watches: its value now, and whenever it is another. With the last of those who watch the same thing goes what was
-/// kept for them, so that what is kept is bounded by who watches, whatever they name.
+/// A watched value: what it is now, and whenever it is another. With the last watcher of the same thing goes what was kept
+/// for it, so that what is kept is bounded by the watchers, whatever they name.
 pub struct Watch<T, V: Default> {
     values: WatchStream<T>,
-    /// Dropped after the values, as fields are in their order: nobody counts as watching any more.
+    /// Dropped after the values, as fields are in their order: this one no longer counts as a watcher.
     _end: EndOfWatch<V>,
 }
 
@@ -107,7 +107,7 @@ impl<T: Clone + Send + Sync + 'static, V: Default> Stream for Watch<T, V> {
 /// A value that is locked for a change.
 pub struct WriteGuard<'a, T> {
     value: RwLockWriteGuard<'a, T>,
-    /// Dropped after the lock, as fields are in their order: who is woken finds the change.
+    /// Dropped after the lock, as fields are in their order: a receiver that is notified finds the change.
     _done: WakeOnDrop<'a>,
 }
 
@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_waits_is_woken_when_the_change_can_be_seen() {
+    fn receivers_are_notified_when_the_change_can_be_seen() {
         let shared = Shared::<u8>::default();
         let changed = shared.changed();
         let mut changing = shared.write();

@@ -1,10 +1,10 @@
-//! What is known of primitives, by database, scope and name.
+//! Primitives by database, scope and name.
 
 use std::collections::BTreeMap;
 
 use atomix_model::crd::PrimitiveType;
 
-/// Who a primitive is. Sorted as lists are.
+/// The identity of a primitive. Sorted as lists are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)] // its fields explain themselves
 pub struct PrimitiveId {
@@ -26,7 +26,7 @@ pub struct PrimitiveSeen {
     pub owner: Option<String>,
 }
 
-/// Which primitives are asked for; what is not said does not narrow.
+/// Which primitives are requested; a field without a value does not narrow.
 #[derive(Clone, Debug, Default)]
 #[allow(missing_docs)] // its fields explain themselves
 pub struct Filter {
@@ -42,7 +42,7 @@ pub struct Filter {
 pub struct Primitives {
     /// Primitives by namespace and name of the object.
     objects: BTreeMap<(String, String), PrimitiveSeen>,
-    /// Names of objects by who the primitive is; the first is the one.
+    /// Names of objects by the identity of the primitive; the first is the one that counts.
     ids: BTreeMap<PrimitiveId, Vec<String>>,
     /// How many there are in each namespace.
     counts: BTreeMap<String, usize>,

@@ -1,9 +1,9 @@
-//! Connections to every server of this process: how many there may be, of one peer and of all, and how long each may stay silent.
-//! Knows no protocol: a server says when a request begins and ends.
+//! Connections to every server of this process: how many there may be, of one peer and of all, and how long each may stay
+//! silent. Knows no protocol: a server reports when a request begins and ends.
 //!
-//! A new connection is always accepted where that can be: when there are too many, the one goes that has been silent for longest of
-//! the peer that has the most. So a peer that only opens connections displaces its own, and never keeps out an API server, a kubelet
-//! or a client elsewhere.
+//! A new connection is accepted whenever that is possible: when there are too many, the peer with the most loses the one
+//! that has been silent for longest. So a peer that only opens connections displaces its own, and never keeps out an API
+//! server, a kubelet or a client elsewhere.
 
 mod stream;
 mod table;
@@ -34,14 +34,14 @@ pub struct ConnectionLimits {
     pub opening: Duration,
     /// How many bytes a client has to send before its connection counts as open.
     pub opening_bytes: usize,
-    /// Longest from the first byte of a request until the server says that it has begun: the time for its headers. None for a
-    /// protocol whose server does not say so.
+    /// Longest from the first byte of a request until the server reports that it has begun: the time for its headers. None
+    /// for a protocol whose server does not report it.
     pub head: Option<Duration>,
     /// Longest between two requests. None for a protocol that finds dead connections by itself.
     pub idle: Option<Duration>,
 }
 
-/// A listener whose connections keep to limits.
+/// A listener that bounds its connections.
 #[derive(Debug)]
 pub struct Listener {
     tcp: TcpListener,
@@ -91,7 +91,7 @@ impl axum::serve::Listener for Listener {
     }
 }
 
-/// Where a request came in, for those who answer it.
+/// The connection that a request came in by, for its handler.
 #[derive(Clone, Debug)]
 pub struct Origin(pub Connection);
 
@@ -101,7 +101,7 @@ impl Connected<IncomingStream<'_, Listener>> for Origin {
     }
 }
 
-/// Connections that a task of its own makes ready, by a TLS handshake say; the task ends with this.
+/// Connections that a task of its own makes ready, e.g. by a TLS handshake; the task ends with this.
 #[allow(missing_docs)] // its fields explain themselves
 pub struct PreparedConnections<S> {
     /// Connections whose handshake is done.

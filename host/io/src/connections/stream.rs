@@ -29,7 +29,7 @@ impl<S> BoundedStream<S> {
         guarded
     }
 
-    /// What the connection table knows of this connection.
+    /// The entry of this connection in the table.
     pub fn connection(&self) -> Connection {
         self.permit.connection().clone()
     }
@@ -65,7 +65,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for BoundedStream<S> {
             this.permit.connection().received(buffer.filled().len() - before, this.permit.limits());
             if this.permit.connection().state() != state {
                 this.reset_timer();
-                let _ = this.timer.as_mut().poll(task); // whoever reads on is woken by it
+                let _ = this.timer.as_mut().poll(task); // it wakes the task that reads on
             }
         }
         read

@@ -1,4 +1,5 @@
-//! Who is connected, since when and doing what, and who has to go when there are too many: decided purely, by [`choose_slot`].
+//! Which connections are open, since when and doing what, and which one has to go when there are too many: decided by a pure
+//! function, [`choose_slot`].
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -25,7 +25,7 @@ fn ip(last: u8) -> IpAddr {
 }
 
 #[test]
-fn who_has_the_most_makes_room_and_who_answers_stays() {
+fn the_peer_with_the_most_makes_room_and_a_busy_connection_stays() {
     let start = tokio::time::Instant::now();
     let candidates = |all: &[(u8, bool)]| -> Vec<Candidate> {
         let connection = |(at, (peer, busy)): (usize, &(u8, bool))| {
@@ -76,12 +76,12 @@ async fn connect(to: SocketAddr, from: u8) -> TcpStream {
     socket.connect(to).await.unwrap()
 }
 
-async fn say(stream: &mut TcpStream, text: &str) {
+async fn send(stream: &mut TcpStream, text: &str) {
     stream.write_all(text.as_bytes()).await.unwrap();
 }
 
 /// Reads to the end of an answer's headers; empty if the connection ended.
-async fn heard(stream: &mut TcpStream) -> String {
+async fn read_head(stream: &mut TcpStream) -> String {
     let mut all = Vec::new();
     let mut buffer = [0; 512];
     loop {
@@ -97,24 +97,24 @@ async fn heard(stream: &mut TcpStream) -> String {
     }
 }
 
-const ASK: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+const REQUEST: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[tokio::test]
 async fn silent_connections_never_keep_anyone_out() {
     let (address, table) = served(TIGHT).await;
     let mut kept = connect(address, 9).await;
-    say(&mut kept, ASK).await;
-    assert!(heard(&mut kept).await.starts_with("HTTP/1.1 200"));
+    send(&mut kept, REQUEST).await;
+    assert!(read_head(&mut kept).await.starts_with("HTTP/1.1 200"));
     let mut silent = Vec::new();
     for at in 0..40 {
         silent.push(connect(address, 2 + at % 2).await);
         let mut other = connect(address, 8).await;
-        say(&mut other, ASK).await;
-        assert!(heard(&mut other).await.starts_with("HTTP/1.1 200"), "a stranger is answered, with {at} silent ones");
+        send(&mut other, REQUEST).await;
+        assert!(read_head(&mut other).await.starts_with("HTTP/1.1 200"), "a stranger is answered, with {at} silent ones");
     }
     assert!(table.count() <= 6, "{}", table.count());
-    say(&mut kept, ASK).await;
-    assert!(heard(&mut kept).await.starts_with("HTTP/1.1 200"), "who has one connection keeps it");
+    send(&mut kept, REQUEST).await;
+    assert!(read_head(&mut kept).await.starts_with("HTTP/1.1 200"), "a peer with one connection keeps it");
 }
 
 #[tokio::test]
@@ -125,10 +125,10 @@ async fn one_peer_displaces_only_its_own() {
     for _ in 0..3 {
         others.push(connect(address, 2).await);
     }
-    assert_eq!(heard(&mut first).await, "", "the oldest has ended");
+    assert_eq!(read_head(&mut first).await, "", "the oldest has ended");
     for stream in &mut others {
-        say(stream, ASK).await;
-        assert!(heard(stream).await.starts_with("HTTP/1.1 200"));
+        send(stream, REQUEST).await;
+        assert!(read_head(stream).await.starts_with("HTTP/1.1 200"));
     }
     assert_eq!(table.count(), 3);
 }
@@ -138,14 +138,14 @@ async fn headers_that_do_not_end_and_bodies_that_do_not_come_are_given_up_and_a_
     let (address, table) = served(TIGHT).await;
     let mut silent = connect(address, 2).await;
     let (mut drips, began) = (connect(address, 3).await, Instant::now());
-    say(&mut drips, "GET / HTTP/1.1\r\nHost:").await;
-    let ended = heard(&mut drips).await;
+    send(&mut drips, "GET / HTTP/1.1\r\nHost:").await;
+    let ended = read_head(&mut drips).await;
     assert!(!ended.contains("200") && began.elapsed() >= Duration::from_millis(100), "{ended} after {:?}", began.elapsed());
     let mut body = connect(address, 3).await;
-    say(&mut body, "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf").await;
-    assert!(heard(&mut body).await.starts_with("HTTP/1.1 408"));
-    say(&mut silent, ASK).await;
-    assert!(heard(&mut silent).await.starts_with("HTTP/1.1 200"));
+    send(&mut body, "POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf").await;
+    assert!(read_head(&mut body).await.starts_with("HTTP/1.1 408"));
+    send(&mut silent, REQUEST).await;
+    assert!(read_head(&mut silent).await.starts_with("HTTP/1.1 200"));
     drop((silent, drips, body));
     let start = Instant::now();
     while table.count() > 0 {
@@ -158,13 +158,13 @@ async fn headers_that_do_not_end_and_bodies_that_do_not_come_are_given_up_and_a_
 async fn a_silent_connection_ends_after_its_time() {
     let (address, table) = served(ConnectionLimits { idle: Some(Duration::from_millis(100)), ..TIGHT }).await;
     let mut once = connect(address, 2).await;
-    say(&mut once, ASK).await;
-    assert!(heard(&mut once).await.starts_with("HTTP/1.1 200"));
-    assert_eq!(heard(&mut once).await, "");
-    assert_eq!(heard(&mut connect(address, 2).await).await, "");
+    send(&mut once, REQUEST).await;
+    assert!(read_head(&mut once).await.starts_with("HTTP/1.1 200"));
+    assert_eq!(read_head(&mut once).await, "");
+    assert_eq!(read_head(&mut connect(address, 2).await).await, "");
     let mut held = connect(address, 3).await;
-    say(&mut held, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n").await;
-    assert!(heard(&mut held).await.starts_with("HTTP/1.1 408"), "a request has a time of its own, which is longer");
+    send(&mut held, "GET /hold HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(read_head(&mut held).await.starts_with("HTTP/1.1 408"), "a request has a time of its own, which is longer");
     assert!(table.count() <= 1);
 }
 
@@ -172,6 +172,6 @@ async fn a_silent_connection_ends_after_its_time() {
 async fn an_opening_without_its_bytes_ends_after_its_time() {
     let (address, _) = served(ConnectionLimits { opening_bytes: 24, ..TIGHT }).await;
     let mut short = connect(address, 2).await;
-    say(&mut short, "PRI").await;
-    assert_eq!(heard(&mut short).await, "");
+    send(&mut short, "PRI").await;
+    assert_eq!(read_head(&mut short).await, "");
 }

@@ -1,5 +1,5 @@
-//! The clock by which Leases are kept. It goes on while the machine sleeps: what a sleeping replica took for its own may be another's
-//! when it wakes up. Knows no Lease.
+//! The clock by which Leases are kept. It goes on while the machine sleeps: a Lease that a replica held before it slept may
+//! be another's when it wakes up. Knows no Lease.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Moment {
 
 /// What came of waiting for a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Woken {
+pub enum Reached {
     /// The moment came while this process ran.
     Due,
     /// The process or the machine stood still for a while meanwhile: what was known before may be long over.
@@ -47,16 +47,16 @@ pub enum Woken {
 }
 
 /// Waits until `at`, and no longer than a moment after the machine woke up, if it slept. Timers stand still while it does.
-pub async fn reached(at: Moment) -> Woken {
+pub async fn reached(at: Moment) -> Reached {
     loop {
         let before = Moment::now();
         if at <= before {
-            return Woken::Due;
+            return Reached::Due;
         }
         let step = at.since(before).min(limits::CLOCK_LOOK);
         tokio::time::sleep(step).await;
         if stood_still(before, step, Moment::now()) {
-            return Woken::Late;
+            return Reached::Late;
         }
     }
 }
@@ -106,7 +106,7 @@ mod tests {
     #[tokio::test]
     async fn a_wait_ends_when_it_is_due_and_a_machine_that_stood_still_is_noticed() {
         let start = Moment::now();
-        assert_eq!(reached(start + Duration::from_millis(30)).await, Woken::Due);
+        assert_eq!(reached(start + Duration::from_millis(30)).await, Reached::Due);
         assert!(Moment::now() >= start + Duration::from_millis(30));
         let second = Duration::from_secs(1);
         assert!(!stood_still(start, second, start + second + limits::LEASE_MARGIN), "a busy machine is late, too");

@@ -1,5 +1,5 @@
-//! Who may lead, decided from what the Lease said and when we saw it say so. Plain data: time is an argument, and no clock counts
-//! but our own.
+//! Which replica may lead, decided from the Lease and from when each of its versions was seen. Plain data: time is an
+//! argument, and no clock counts but our own.
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
@@ -9,13 +9,13 @@ use kube::ResourceExt as _;
 use super::{Moment, promised};
 use atomix_model::limits;
 
-/// What one replica knows of the Lease.
+/// What one replica has seen of the Lease.
 #[derive(Clone, Debug)]
 pub struct Election {
     identity: String,
     name: String,
     sight: Sight,
-    /// When the last renewal that succeeded was begun, if it is we who hold the Lease.
+    /// When the last renewal that succeeded was begun, if this replica holds the Lease.
     renewed: Option<Moment>,
     /// When a write that failed may be tried again.
     again: Option<Moment>,
@@ -24,7 +24,7 @@ pub struct Election {
 /// The next step of this replica in the election.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
-    /// Look at the Lease first: we were away for a while, and what we know of it may be long over.
+    /// Read the Lease first: this process stood still for a while, and what was seen of it may be long over.
     Look,
     /// Write [`Election::wanted`].
     Write,
@@ -38,7 +38,7 @@ enum Sight {
     Unknown,
     /// Seen, and unchanged in holder and renewal since.
     There { lease: Box<Lease>, since: Moment },
-    /// Not there. `free` if nobody else can think that it leads.
+    /// Not there. `free` if no other replica can take itself for the leader.
     Gone { free: bool, since: Moment },
 }
 
@@ -54,7 +54,7 @@ impl Election {
         &self.identity
     }
 
-    /// Who holds the Lease; empty if nobody does.
+    /// Identity of the holder of the Lease; empty if it has none.
     pub fn holder(&self) -> &str {
         match &self.sight {
             Sight::There { lease, .. } => holder(lease),
@@ -62,11 +62,11 @@ impl Election {
         }
     }
 
-    /// Takes in the Lease as it is, or that it is not there. What is older than what we know is not heard.
+    /// Records the Lease as it is, or that it is not there. A version older than the newest seen is ignored.
     pub fn see(&mut self, found: Option<Lease>, now: Moment) {
         let Some(lease) = found else {
             let free = match &self.sight {
-                // Whoever held it may have lost it since: only who leads knows that nobody else does.
+                // Its holder may have lost it since: only the leader can rule out another one.
                 Sight::There { .. } => self.leads_until(now).is_some(),
                 Sight::Gone { .. } => return,
                 Sight::Unknown => true,
@@ -126,7 +126,7 @@ impl Election {
             Sight::Unknown => return Next::Wait(None),
             Sight::There { lease, .. } if holder(lease) == self.identity => match self.renewed.and(leads_until) {
                 Some(until) => until - (limits::LEASE_LASTS - limits::LEASE_MARGIN) + limits::LEASE_RENEWED_EVERY,
-                None => now, // ours from before a restart, or run out: nobody else took it
+                None => now, // ours from before a restart, or run out: no other replica took it
             },
             Sight::There { lease, since } if !holder(lease).is_empty() => *since + promised(lease),
             Sight::Gone { free: false, since } => *since + limits::LEASE_LASTS_MAX,
@@ -141,8 +141,8 @@ impl Election {
         matches!(&self.sight, Sight::There { lease, .. } if holder(lease) != self.identity)
     }
 
-    /// The Lease in our hands: with the version that we saw, so that it can only replace that one. `clock` is what people read;
-    /// nothing is decided by it.
+    /// The Lease with this replica as its holder: with the version that was seen, so that it can only replace that one.
+    /// `clock` is for people; nothing is decided by it.
     pub fn wanted(&self, clock: Timestamp) -> Lease {
         let mut lease = match &self.sight {
             Sight::There { lease, .. } => (**lease).clone(),
@@ -163,7 +163,7 @@ impl Election {
         lease
     }
 
-    /// The Lease in nobody's hands, if it was in ours.
+    /// The Lease without a holder, if this replica held it.
     pub fn released(&self, clock: Timestamp) -> Option<Lease> {
         let Sight::There { lease, .. } = &self.sight else { return None };
         let mut lease = (holder(lease) == self.identity).then(|| (**lease).clone())?;
@@ -272,7 +272,7 @@ mod tests {
         a.failed(start + secs(5));
         assert_eq!(a.next(start + secs(5)), Next::Wait(Some(start + secs(6))), "tried again soon");
         assert!(a.leads_until(until).is_none());
-        assert_eq!(a.next(until), Next::Write, "nobody took it: it may be had again");
+        assert_eq!(a.next(until), Next::Write, "no other replica took it: it may be had again");
         a.failed(until - Duration::from_millis(1));
         assert_eq!(a.next(until - Duration::from_millis(1)), Next::Wait(Some(until)), "the end of it is not slept over");
     }
@@ -285,14 +285,14 @@ mod tests {
         let mut again = Election::new("a", "l");
         again.see(server.lease.clone(), start);
         assert_eq!((again.next(start), again.takes_over()), (Next::Write, false), "a restart takes its own Lease back");
-        assert!(b.released(Timestamp::now()).is_none(), "who holds nothing lets nothing go");
+        assert!(b.released(Timestamp::now()).is_none(), "a replica that does not hold it cannot release it");
         server.put(a.released(Timestamp::now()).unwrap()).unwrap();
         b.see(server.lease.clone(), start);
         assert_eq!((b.next(start), b.takes_over(), b.holder()), (Next::Write, true, ""));
     }
 
     #[test]
-    fn of_two_who_reach_for_it_one_has_it() {
+    fn of_two_that_reach_for_it_one_has_it() {
         let (mut server, mut a, mut b, start) = two();
         a.see(None, start);
         b.see(None, start);
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_has_not_seen_who_follows_it_waits_when_the_lease_is_deleted() {
+    fn a_replica_that_has_not_seen_its_successor_waits_when_the_lease_is_deleted() {
         for released in [false, true] {
             let (mut server, mut a, mut b, start) = two();
             act(&mut a, &mut server, start, 0);
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_sight_is_not_heard() {
+    fn an_older_version_is_ignored() {
         let (mut server, mut a, _, start) = two();
         act(&mut a, &mut server, start, 0);
         let mut old = server.lease.clone().unwrap();
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_away_does_not_lead_and_lets_others_renew_before_it_takes_what_is_theirs() {
+    fn a_replica_that_was_away_does_not_lead_and_lets_others_renew_before_it_takes_their_lease() {
         let (mut server, mut a, mut b, start) = two();
         act(&mut a, &mut server, start, 0);
         act(&mut b, &mut server, start, 0);

@@ -10,7 +10,7 @@ use tower::{BoxError, Layer, Service};
 use super::{Leadership, Moment};
 use crate::api_client::{self, Timeouts};
 
-/// A write that was not begun, or whose answer nobody waits for, since this replica does not lead. It comes as
+/// A write that was not begun, or whose answer is no longer awaited, since this replica does not lead. It comes as
 /// [`kube::Error::Service`].
 #[derive(Debug, thiserror::Error)]
 #[error("given up, since this replica does not lead (any more)")]
@@ -27,7 +27,7 @@ pub struct Fenced<S> {
     leading: Leadership,
 }
 
-/// A client whose writes are begun only while `leading` says so: each try of each of them, also after a wait or when the API
+/// A client whose writes are begun only while `leading` holds: each try of each of them, also after a wait or when the API
 /// server asked to try again. Watches and other reads always pass. Needs a runtime.
 ///
 /// # Errors

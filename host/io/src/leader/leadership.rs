@@ -11,7 +11,8 @@ use tokio::sync::watch;
 use super::Moment;
 use atomix_model::limits;
 
-/// Whether this replica leads. Cheap to share, and true at any moment: the end of a lease needs nobody to notice it.
+/// Whether this replica leads. Cheap to share, and correct at any moment: the end of a lease counts even if no task has
+/// noticed it.
 #[derive(Clone, Debug)]
 pub struct Leadership(Arc<Inner>);
 
@@ -31,7 +32,7 @@ struct State {
     passes: usize,
 }
 
-/// What is known of whether anything still moves.
+/// When passes, writes and loops were last active.
 #[derive(Clone, Debug, Default)]
 struct Activity {
     /// When each pass that runs began, by its number.
@@ -43,7 +44,7 @@ struct Activity {
     loops: BTreeMap<Loop, Moment>,
 }
 
-/// A loop that never rests for long.
+/// A loop that must go round again and again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Loop {
     /// The loop that renews or awaits the leader's Lease.
@@ -84,7 +85,7 @@ impl Leadership {
         self.0.state.send_if_modified(|state| {
             (begun, term) = (state.leads && self.may_write(now), state.term);
             state.passes += usize::from(begun);
-            false // nobody waits for a pass to begin
+            false // no task waits for a pass to begin
         });
         begun.then(|| {
             let mut activity = self.0.activity.lock();
@@ -95,7 +96,7 @@ impl Leadership {
         })
     }
 
-    /// Waits until this replica begins to lead, for another time than the `last` (0 for the first). Answers which time it is.
+    /// Waits until this replica begins to lead, for another term than the `last` (0 for the first). Returns the term.
     pub async fn next_term(&self, last: u64) -> u64 {
         let mut state = self.0.state.subscribe();
         match state.wait_for(|state| state.leads && state.term > last).await {
@@ -129,7 +130,7 @@ impl Leadership {
         }
     }
 
-    /// Says until when this replica leads. Answers whether that it leads, or does not, is new.
+    /// Sets until when this replica leads. Returns whether it leads now and did not before, or the other way round.
     ///
     /// Passes of an earlier term end before another begins: another replica may have led in between, and they would go on from what
     /// they saw before that.
@@ -141,7 +142,7 @@ impl Leadership {
         let until = until.filter(|_| may_begin);
         let leads = until.is_some();
         let before = self.0.until.swap(until.map_or(0, Moment::nanos), Ordering::AcqRel);
-        let ran_out = before <= Moment::now().nanos(); // looked at after the swap: who was refused was so before
+        let ran_out = before <= Moment::now().nanos(); // read after the swap: a write that was refused was refused before
         let mut news = false;
         self.0.state.send_if_modified(|state| {
             news = std::mem::replace(&mut state.leads, leads) != leads;
@@ -192,7 +193,7 @@ impl Activity {
 }
 
 impl RunningPass {
-    /// Which time it is that this replica leads, as [`Leadership::next_term`] answers it.
+    /// The term in which this replica leads, as [`Leadership::next_term`] returns it.
     pub fn term(&self) -> u64 {
         self.term
     }
@@ -214,7 +215,7 @@ mod tests {
     use futures::FutureExt as _;
 
     #[test]
-    fn nobody_leads_before_it_is_said_or_after_the_time_is_up() {
+    fn no_replica_leads_before_it_is_set_or_after_the_time_is_up() {
         let leading = Leadership::default();
         assert!(leading.begin_pass().is_none());
         let now = Moment::now();
@@ -222,7 +223,7 @@ mod tests {
         assert!(!leading.until(Some(now + Duration::from_secs(10))), "a renewal is no news");
         assert!(leading.begin_pass().is_some());
         assert!(leading.may_write(now + Duration::from_secs(9)));
-        assert!(!leading.may_write(now + Duration::from_secs(10)), "nobody had to notice");
+        assert!(!leading.may_write(now + Duration::from_secs(10)), "no task had to notice");
         leading.until(Some(now));
         assert!(leading.begin_pass().is_none());
         assert!(leading.until(None));
@@ -237,7 +238,7 @@ mod tests {
         leading.until(Some(now));
         assert!(leading.next_term(1).now_or_never().is_none(), "renewed in time: the same term");
         assert!(leading.begin_pass().is_none());
-        assert!(!leading.until(Some(now + 3 * minute)), "nobody noticed that it had run out");
+        assert!(!leading.until(Some(now + 3 * minute)), "no task noticed that it had run out");
         assert_eq!(leading.next_term(1).await, 2);
         leading.until(None);
         leading.until(Some(now + minute));
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_still_is_told_and_what_moves_or_rests_is_not() {
+    fn what_stands_still_is_reported_and_what_moves_or_rests_is_not() {
         let (start, second) = (Moment::now(), Duration::from_secs(1));
         let (most, of_loop) = (limits::PASS_STILL_MAX, limits::LOOP_STILL_MAX);
         let still = |activity: &Activity, after: Duration| activity.check(start + after).err();
@@ -291,8 +292,8 @@ mod tests {
         activity.passes.insert(1, start);
         activity.passes.insert(2, start + most);
         assert_eq!(still(&activity, most), None);
-        let told = format!("a pass has neither ended nor written anything for {} s", most.as_secs() + 1);
-        assert_eq!(still(&activity, most + second), Some(told));
+        let text = format!("a pass has neither ended nor written anything for {} s", most.as_secs() + 1);
+        assert_eq!(still(&activity, most + second), Some(text));
         activity.written = Some(start + most);
         assert_eq!(still(&activity, most * 2), None, "a long pass that writes moves");
         assert!(still(&activity, most * 2 + second).is_some());
@@ -301,12 +302,12 @@ mod tests {
         activity.loops.insert(Loop::Replicas, start);
         assert_eq!(still(&activity, of_loop), None);
         assert!(
-            still(&activity, of_loop + second).is_some_and(|told| told.contains("this replica's Lease has stood still"))
+            still(&activity, of_loop + second).is_some_and(|text| text.contains("this replica's Lease has stood still"))
         );
         activity.loops = [(Loop::Changes, start)].into();
         assert_eq!(still(&activity, most), None, "it waits for passes");
         assert!(
-            still(&activity, most + second).is_some_and(|told| told.starts_with("the loop that hears what changed has"))
+            still(&activity, most + second).is_some_and(|text| text.starts_with("the loop that hears what changed has"))
         );
     }
 

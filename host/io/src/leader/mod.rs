@@ -1,9 +1,9 @@
 //! Which replica reconciles, and which replicas there are: one Lease for the first, one a replica for the second. Knows nothing
 //! of what the leader does.
 //!
-//! A replica leads from a renewal that succeeded until a while before others may take the Lease, by its own clock; writes are
-//! refused by [`Fence`] from then on, whatever the rest of the process believes. Others measure from when they saw the Lease
-//! change, by theirs. So clocks may differ, and two never write at a time.
+//! A replica leads from a renewal that succeeded until a while before others may take the Lease, by its own clock; writes
+//! are refused by [`Fence`] from then on, whatever state the rest of the process is in. Others measure from when they saw
+//! the Lease change, by theirs. So clocks may differ, and two never write at a time.
 
 mod clock;
 mod election;
@@ -22,7 +22,7 @@ use kube::api::PostParams;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Error, ResourceExt as _};
 
-use self::clock::{Woken, reached};
+use self::clock::{Reached, reached};
 pub use self::election::{Election, Next};
 use crate::metrics::Metrics;
 use atomix_model::limits;
@@ -33,18 +33,18 @@ pub use self::leadership::{Leadership, Loop, RunningPass};
 pub use self::replica_lease::keep_replica_lease;
 pub use self::replicas::{Held, Replica, Replicas};
 
-/// Which Leases there are, and who we are in them.
+/// Which Leases there are, and this replica's identity in them.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The controller's namespace: the Leases are there.
     pub namespace: String,
-    /// The controller's name, which is the name of the Lease that says who leads.
+    /// The controller's name, which is the name of the Lease of the leader.
     pub name: String,
-    /// Who we are; see [`identity`].
+    /// This replica; see [`identity`].
     pub identity: String,
 }
 
-/// Who we are: the name of the pod, which a restarted container keeps; without a pod, host and process.
+/// The identity of this replica: the name of the pod, which a restarted container keeps; without a pod, host and process.
 pub fn identity(pod_name: Option<&str>) -> String {
     let name = match pod_name.filter(|name| !name.is_empty()) {
         Some(name) => name.to_owned(),
@@ -77,7 +77,7 @@ pub async fn lead(
         away |= clock::stood_still(last, limits::LOOP_ROUND_MAX, now);
         last = now;
         leading.loop_ran(Loop::Lead, now);
-        tell(&election, leading, metrics, now);
+        publish(&election, leading, metrics, now);
         let next = match away {
             true => Next::Look,
             false => election.next(now),
@@ -109,7 +109,7 @@ pub async fn lead(
                 Ok(lease) => election.see(lease, Moment::now()),
                 Err(error) => tracing::debug!(%error, "the Lease cannot be watched; trying again"),
             },
-            woken = reached(again.map_or(round, |again| again.min(round))) => away |= woken == Woken::Late,
+            waited = reached(again.map_or(round, |again| again.min(round))) => away |= waited == Reached::Late,
         }
     }
     leading.end(limits::LEADER_LEAVES_WITHIN).await;
@@ -122,8 +122,8 @@ pub async fn lead(
     }
 }
 
-/// Makes it known whether we lead, and until when.
-fn tell(election: &Election, leading: &Leadership, metrics: &Metrics, now: Moment) {
+/// Publishes whether this replica leads, and until when.
+fn publish(election: &Election, leading: &Leadership, metrics: &Metrics, now: Moment) {
     let until = election.leads_until(now);
     if leading.until(until) {
         metrics.leads(until.is_some());
@@ -134,7 +134,7 @@ fn tell(election: &Election, leading: &Leadership, metrics: &Metrics, now: Momen
     }
 }
 
-/// Takes or renews the Lease. A conflict says that what we know is old, so that it is looked up.
+/// Takes or renews the Lease. A conflict means that what was seen is old, so that it is read again.
 async fn write(leases: &Api<Lease>, election: &mut Election) {
     let lease = election.wanted(Timestamp::now());
     let (began, takes_over) = (Moment::now(), election.takes_over());
@@ -171,13 +171,13 @@ async fn in_time<T>(request: impl Future<Output = kube::Result<T>>) -> kube::Res
     tokio::time::timeout(limits::LEASE_REQUEST_WITHIN, request).await.unwrap_or_else(late)
 }
 
-/// How long the holder of a Lease may keep it without renewing it: what it promised, within reason.
+/// How long the holder of a Lease may keep it without renewing it: the duration in the Lease, within limits.
 fn promised(lease: &Lease) -> Duration {
-    let said = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).and_then(|secs| u64::try_from(secs).ok());
-    Duration::from_secs(said.unwrap_or(0)).clamp(limits::LEASE_LASTS, limits::LEASE_LASTS_MAX)
+    let stated = lease.spec.as_ref().and_then(|spec| spec.lease_duration_seconds).and_then(|secs| u64::try_from(secs).ok());
+    Duration::from_secs(stated.unwrap_or(0)).clamp(limits::LEASE_LASTS, limits::LEASE_LASTS_MAX)
 }
 
-/// [`limits::LEASE_LASTS`], as a Lease says it.
+/// [`limits::LEASE_LASTS`], in seconds, as a Lease has it.
 fn lasts_secs() -> i32 {
     i32::try_from(limits::LEASE_LASTS.as_secs()).unwrap_or(i32::MAX)
 }

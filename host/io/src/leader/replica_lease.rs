@@ -1,5 +1,5 @@
-//! Keeps this replica's own Lease, and sees those of the others: one watch on them all. Deletes what long dead ones left, while
-//! it leads. Decides nothing; see `replicas`.
+//! Keeps this replica's own Lease, and watches those of the others: one watch on them all. Deletes the Leases of replicas
+//! that ended long ago, while it leads. Decides nothing; see `replicas`.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -17,8 +17,8 @@ use tokio::sync::watch;
 use super::{Leadership, Loop, Moment, Options, Replicas, in_time, put, reached};
 use atomix_model::{limits, names};
 
-/// Makes this replica known to the others, and tells `replicas` of them, until `stop`; then deletes its Lease. Errors of the API
-/// server are tried again for ever.
+/// Makes this replica known to the others, and publishes all of them to `replicas`, until `stop`; then deletes its Lease.
+/// Errors of the API server are tried again for ever.
 pub async fn keep_replica_lease(
     client: Client,
     options: &Options,
@@ -46,7 +46,7 @@ pub async fn keep_replica_lease(
                 due = Moment::now() + renew(&leases, options, &mut own).await;
                 replicas.send_if_modified(|replicas| {
                     replicas.forget(Moment::now());
-                    false // nobody asks for these
+                    false // no receiver needs these
                 });
                 if let Some(_pass) = leading.begin_pass() {
                     remove_forgotten(&leases, replicas).await;
@@ -60,7 +60,7 @@ pub async fn keep_replica_lease(
     }
 }
 
-/// Takes in an event; answers whether anybody may want to know.
+/// Records an event; returns whether receivers have to be notified.
 fn take(replicas: &mut Replicas, event: Event<Lease>, listing: &mut Vec<Lease>, now: Moment) -> bool {
     match event {
         Event::Init => listing.clear(),
@@ -72,7 +72,7 @@ fn take(replicas: &mut Replicas, event: Event<Lease>, listing: &mut Vec<Lease>, 
     listing.is_empty()
 }
 
-/// Renews our Lease, or makes it. Answers when to come back.
+/// Renews our Lease, or makes it. Returns when to come back.
 async fn renew(leases: &Api<Lease>, options: &Options, own: &mut Option<Lease>) -> Duration {
     let next = renewed(options, own.as_ref(), Timestamp::now());
     match in_time(put(leases, &next)).await {
@@ -80,7 +80,7 @@ async fn renew(leases: &Api<Lease>, options: &Options, own: &mut Option<Lease>) 
             *own = Some(lease);
             return limits::LEASE_RENEWED_EVERY;
         }
-        // One that was left by a container before us, or that somebody edited or deleted.
+        // One that was left by a container before us, or that was edited or deleted.
         Err(Error::Api(status)) if matches!(status.code, 404 | 409) => {
             if let Ok(found) = in_time(leases.get_opt(&name(options))).await {
                 *own = found;

@@ -1,4 +1,5 @@
-//! Which replicas there are, and which are dead: from what their Leases said and when we saw it. Plain data; time is an argument.
+//! Which replicas there are, and which are dead: from their Leases and from when each renewal was seen. Plain data; time is
+//! an argument.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use kube::ResourceExt as _;
 use super::{Moment, promised};
 use atomix_model::limits;
 
-/// All replicas that we have heard of, ourselves among them.
+/// All replicas that were seen, this one among them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Replicas {
     own: String,
@@ -41,7 +42,7 @@ pub struct Held {
 }
 
 impl Replicas {
-    /// Of a replica that has heard of none yet.
+    /// As a replica starts: it has seen no other.
     pub fn new(own: &str) -> Replicas {
         Replicas { own: own.to_owned(), listed: None, known: BTreeMap::new() }
     }
@@ -51,9 +52,9 @@ impl Replicas {
         &self.known
     }
 
-    /// Which of these replicas have been dead for at least `grace`: their Lease ran out, was deleted, or has not been there since
-    /// we began to look. None while our own renewals do not reach us: then it is we who cannot see. `grace` is at most
-    /// [`limits::REPLICA_KEPT`], for so long the end of a replica is remembered.
+    /// Which of these replicas have been dead for at least `grace`: their Lease ran out, was deleted, or has not been there
+    /// since we began to look. None while this replica does not see its own renewals: then its watch is what fails. `grace`
+    /// is at most [`limits::REPLICA_KEPT`], for so long the end of a replica is remembered.
     pub fn dead<'a>(
         &self,
         identities: impl IntoIterator<Item = &'a str>,
@@ -65,13 +66,13 @@ impl Replicas {
         identities.into_iter().filter(|identity| since(identity) + grace <= now).collect()
     }
 
-    /// Leases of replicas that have been dead for so long that nobody asks for them any more.
+    /// Leases of replicas that have been dead for so long that nothing reads them any more.
     pub(super) fn forgotten(&self, now: Moment) -> Vec<Held> {
         let dead = self.dead(self.known.keys().map(String::as_str), limits::REPLICA_KEPT, now);
         dead.into_iter().filter_map(|identity| self.known.get(identity)?.lease.clone()).collect()
     }
 
-    /// Takes in a Lease that came or changed.
+    /// Records a Lease that came or changed.
     pub(super) fn see(&mut self, lease: &Lease, now: Moment) {
         let (identity, held) = held(lease);
         let same = |known: &&Replica| known.lease.as_ref().is_some_and(|known| known.renewed == held.renewed);
@@ -79,12 +80,12 @@ impl Replicas {
         self.known.insert(identity, Replica { seen, lease: Some(held) });
     }
 
-    /// Takes in that a Lease was deleted.
+    /// Records that a Lease was deleted.
     pub(super) fn lose(&mut self, lease: &Lease, now: Moment) {
         self.known.insert(held(lease).0, Replica { seen: now, lease: None });
     }
 
-    /// Takes in all Leases that there are.
+    /// Records all Leases that there are.
     pub(super) fn list(&mut self, leases: &[Lease], now: Moment) {
         let there: BTreeSet<String> = leases.iter().map(|lease| held(lease).0).collect();
         for (identity, replica) in &mut self.known {
@@ -107,7 +108,7 @@ impl Replicas {
 }
 
 impl Replica {
-    /// When it is, or was, at its end unless it is heard of again.
+    /// When it counts, or counted, as dead unless it renews its Lease.
     fn ends(&self) -> Moment {
         self.seen + self.lease.as_ref().map_or(Duration::ZERO, |held| held.lasts)
     }
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_see_its_own_renewals_calls_nobody_dead() {
+    fn a_replica_that_does_not_see_its_own_renewals_counts_none_as_dead() {
         let (start, mut replicas) = (Moment::now(), Replicas::new("a"));
         replicas.list(&[lease("a", 0), lease("b", 0)], start);
         assert!(replicas.dead(["b"], Duration::ZERO, start + secs(60)).is_empty());
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_asks_for_any_more_is_removed_and_forgotten() {
+    fn what_is_not_read_any_more_is_removed_and_forgotten() {
         let (start, mut replicas) = (Moment::now(), Replicas::new("a"));
         replicas.list(&[lease("a", 0), lease("b", 0), lease("c", 0)], start);
         replicas.lose(&lease("c", 0), start);

@@ -15,7 +15,8 @@ use atomix_model::fault::Fault;
 use atomix_model::names;
 use atomix_model::object::Live;
 
-/// Asks whether all objects of a plan that differ would be taken, but for the first, whose refusal leaves everything as it is anyway.
+/// Checks by dry run whether all objects of a plan that differ would be accepted, but for the first, whose refusal leaves
+/// everything as it is anyway.
 ///
 /// # Errors
 /// The first refusal; nothing is written.
@@ -35,13 +36,13 @@ pub async fn dry_run(
     let later: Vec<_> = standing.pairs(admitted).filter(differs).skip(1).collect();
     for (object, live) in later {
         if live.is_none() || is_change(object, live, &target.owner) {
-            ask(target, memory, object, live).await?;
+            send_dry_run(target, memory, object, live).await?;
         }
     }
     Ok(())
 }
 
-async fn ask(target: &Target<'_>, memory: &mut Memory, object: &Stamped, live: Option<&Live>) -> Result<(), Fault> {
+async fn send_dry_run(target: &Target<'_>, memory: &mut Memory, object: &Stamped, live: Option<&Live>) -> Result<(), Fault> {
     let tried = (object.hash.clone(), live.map_or(0, |live| live.version));
     if let Some(refused) = memory.refused(object, &tried, Instant::now()) {
         return Err(refused);
@@ -55,7 +56,7 @@ async fn ask(target: &Target<'_>, memory: &mut Memory, object: &Stamped, live: O
         Ok(_) => return Ok(()),
         // A webhook without dry run decides at the write itself.
         Err(Error::Api(status)) if status.code == 400 && status.message.contains("dry run") => return Ok(()),
-        Err(Error::Api(status)) if is_taken(&status) => return Ok(()), // told of when its turn comes
+        Err(Error::Api(status)) if is_taken(&status) => return Ok(()), // reported when it is written
         Err(error) => error,
     };
     let refused = fault("apply", &format!("{} {}", object.kind.kind, object.name), &error);

@@ -58,8 +58,8 @@ pub struct Target<'a> {
     pub grants: &'a Grants,
     /// Where writes are counted.
     pub metrics: &'a Metrics,
-    /// Whether the admission policy that keeps us from overwriting what is foreign is in force. Without it each first apply is
-    /// preceded by a look.
+    /// Whether the admission policy that keeps the controller from overwriting what is foreign is in force. Without it each
+    /// first apply is preceded by a read.
     pub guarded: bool,
 }
 
@@ -110,7 +110,8 @@ async fn converge(
     applied.faults.extend(writing.faults);
 }
 
-/// Removes what the plan no longer holds, of the kinds whose caches are whole, and says what it cannot look for or may not remove.
+/// Removes what the plan no longer holds, of the kinds whose caches are whole, and reports what it cannot look for or may
+/// not remove.
 async fn prune(target: &Target<'_>, standing: &Standing, writing: &mut Writing, applied: &mut Applied) {
     for removal in standing.removals(&target.owner, target.grants, target.planned_by) {
         let removed = match &removal {
@@ -183,7 +184,7 @@ async fn write(
     }
     let writes = memory.competing_writes(object, Instant::now());
     if writes.must_wait(Instant::now()) {
-        return Ok(None); // told of besides
+        return Ok(None); // reported besides
     }
     let api = api(target.client, &object.kind, Some(target.owner.namespace));
     if live.is_none() && !target.guarded {
@@ -196,7 +197,7 @@ async fn write(
     let params = PatchParams::apply(names::MANAGER).force();
     let writes = with_competitor(writes, &api, object, live).await;
     let answer = match live.filter(|_| adopted) {
-        Some(live) => overwrite::overwrite(&api, &manifest, live).await, // whoever restored it manages its fields no more
+        Some(live) => overwrite::overwrite(&api, &manifest, live).await, // the client that restored it manages its fields no more
         None => match (api.patch(&object.name, &params, &Patch::Apply(&manifest)).await, live) {
             (Err(Error::Api(status)), Some(live)) if status.code == 422 && object.is_of(live.annotation(names::HASH)) => {
                 tracing::info!(
@@ -216,7 +217,7 @@ async fn write(
             let changed = memory.written(object, writes, (live, held.as_deref()), Instant::now());
             Ok(Some(if changed { Written::Changed } else { Written::Unchanged }))
         }
-        // What is invalid together with somebody else's fields is refused for that before the policy has its say.
+        // What is invalid together with another manager's fields is refused for that before the policy is evaluated.
         Err(_) if live.is_none() && foreign(&api, &object.name, target.owner.uid).await => {
             Err(taken(&title, "it does not belong to this database"))
         }
@@ -230,7 +231,7 @@ async fn write(
     }
 }
 
-/// Finds out what was changed and by whom, if it has been changed so often that it will be told: one request.
+/// Finds out what was changed and by whom, if it has been changed so often that it will be reported: one request.
 async fn with_competitor(
     writes: CompetingWrites,
     api: &Api<DynamicObject>,
@@ -292,13 +293,13 @@ fn taken(title: &str, why: &str) -> Fault {
 /// What an earlier database of the name left behind, and how it is taken over.
 fn orphan(title: &str, target: &Target<'_>) -> Fault {
     let (namespace, name, annotation) = (target.owner.namespace, target.owner.name, names::ADOPT);
-    let said = match target.owner.adopts {
+    let now = match target.owner.adopts {
         Some(other) => format!(" (it is {other:?} now)"),
         None => String::new(),
     };
     let message = format!(
         "{title} is there already and is left alone: it was made for an earlier Database {name}, which is gone; to take over all that \
-         was, as it is: kubectl annotate --overwrite --namespace {namespace} database {name} {annotation}={}{said}",
+         was, as it is: kubectl annotate --overwrite --namespace {namespace} database {name} {annotation}={}{now}",
         names::ORPHANS
     );
     Fault::Cluster { reason: Reason::NameTaken, message }
@@ -309,11 +310,11 @@ fn orphan(title: &str, target: &Target<'_>) -> Fault {
 const NO_MAPPING: &str = "cannot find RESTMapping";
 
 /// Sorts an API's refusal by who must act.
-fn fault(deed: &str, title: &str, error: &Error) -> Fault {
+fn fault(action: &str, title: &str, error: &Error) -> Fault {
     let Error::Api(status) = error else {
-        return Fault::Cluster { reason: Reason::ApiUnavailable, message: format!("could not {deed} {title}: {error}") };
+        return Fault::Cluster { reason: Reason::ApiUnavailable, message: format!("could not {action} {title}: {error}") };
     };
-    let message = plain(&format!("could not {deed} {title}: {}", status.message)); // it quotes what a plugin wrote
+    let message = plain(&format!("could not {action} {title}: {}", status.message)); // it quotes what a plugin wrote
     match status.code {
         403 if is_taken(status) => taken(title, "it does not belong to this database"),
         403 if status.message.contains(NO_MAPPING) => {
@@ -329,13 +330,14 @@ fn fault(deed: &str, title: &str, error: &Error) -> Fault {
     }
 }
 
-/// Whether the admission policy refused a request since the object is somebody else's.
+/// Whether the admission policy refused a request since the object belongs to another owner.
 fn is_taken(status: &Status) -> bool {
     let mut causes = status.details.iter().flat_map(|details| &details.causes);
     causes.any(|cause| admission_policy::refusal(&cause.message) == Some(Reason::NameTaken))
 }
 
-/// Whether an answer 500 says that the manifest does not fit the kind's schema, as API servers answer a server-side apply of such.
+/// Whether an answer 500 means that the manifest does not fit the kind's schema, as API servers answer a server-side apply
+/// of such.
 fn is_unknown_field(message: &str) -> bool {
     message.contains("failed to create typed patch object") || message.contains("field not declared in schema")
 }

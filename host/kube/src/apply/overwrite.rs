@@ -1,6 +1,7 @@
-//! The last resort against drift, where server-side apply cannot repair: what somebody's edit left beside ours is not allowed
-//! beside it. (The port of a Service edited by hand is another port, of the same name as ours; a Deployment's strategy changed
-//! to RollingUpdate leaves parameters that Recreate may not have.) And what is adopted is made ours in the same way. Knows no plan.
+//! The last resort against drift, where server-side apply cannot repair: what another client's edit left beside our fields
+//! is not allowed beside them. (The port of a Service edited by hand is another port, of the same name as ours; a
+//! Deployment's strategy changed to RollingUpdate leaves parameters that Recreate may not have.) And what is adopted is made
+//! ours in the same way. Knows no plan.
 
 use kube::Result;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
@@ -11,8 +12,8 @@ use atomix_model::object::Live;
 
 /// Makes the object what a first apply of `desired` would have made of it, but for labels and annotations; three requests.
 ///
-/// `live` is as it was read; the API server answers 409 Conflict if it changed since. Afterwards nobody but us is a manager of
-/// its fields: else what we once drop from the manifest would stay.
+/// `live` is as it was read; the API server answers 409 Conflict if it changed since. Afterwards the controller is the only
+/// manager of its fields: else a field that the manifest drops later would stay.
 ///
 /// # Errors
 /// As of any write. A process that ends in between leaves a repaired object, of which dropped fields may stay.
@@ -32,7 +33,7 @@ pub async fn overwrite(api: &Api<DynamicObject>, desired: &Value, live: &Live) -
     api.patch(&live.name, &params, &Patch::Merge(&patch)).await
 }
 
-/// The JSON merge patch that makes all sections of a manifest but its metadata what the manifest says.
+/// The JSON merge patch that makes all sections of an object but its metadata as in the manifest.
 fn difference(live: &Value, desired: &Value) -> Value {
     let sections = desired.as_object().into_iter().flatten();
     let changed = sections.filter(|(name, _)| !["apiVersion", "kind", "metadata", "status"].contains(&name.as_str()));
@@ -51,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_manifest_does_not_say_goes_and_lists_are_taken_whole() {
+    fn what_the_manifest_does_not_hold_goes_and_lists_are_taken_whole() {
         let live = json!({
             "apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "status": {},
             "spec": {"ports": [{"name": "api", "port": 2}], "sessionAffinity": "None", "selector": {"a": "b", "more": "x"}}

@@ -1,5 +1,5 @@
-//! What is found of a database besides what its plugin says: how far its workloads have come, and why members are missing where only
-//! conditions and Events of Kubernetes tell. Asks for Events only while something is unexplained.
+//! What is observed of a database besides its plugin's plan: how far its workloads have come, and why members are missing
+//! where only conditions and Events of Kubernetes report it. Watches Events only while something is unexplained.
 
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
@@ -17,7 +17,8 @@ use atomix_model::names;
 use atomix_model::object::Objects as _;
 use atomix_model::object::{Key, Kind};
 
-/// How each partition goes, with causes to what the plugin gives none; and how partitions and workloads have come along up to now.
+/// The state of each partition, with causes where the plugin gives none; and how partitions and workloads have gone up to
+/// now.
 pub(super) fn look(
     database: &Database,
     plugin: &Plugin,
@@ -27,17 +28,17 @@ pub(super) fn look(
 ) -> (Vec<PartitionState>, Health) {
     let now = Timestamp::now();
     let objects = objects(database, &plugin.object_kinds(), ctx);
-    let said = &plan.partitions;
-    let problem = said.iter().find_map(|state| state.problem.as_ref());
-    let unexplained = said.iter().filter_map(|state| state.problem.as_ref()).find(|it| !status::is_cause(it));
+    let planned = &plan.partitions;
+    let problem = planned.iter().find_map(|state| state.problem.as_ref());
+    let unexplained = planned.iter().filter_map(|state| state.problem.as_ref()).find(|it| !status::is_cause(it));
     let silent = memory.course.after(unexplained.or(problem), None, now);
-    let (told, ask_again) = told(database, ctx, silent, now);
+    let (events, retry) = reported_events(database, ctx, silent, now);
     let claims = status::claims_count(silent, now);
     let causes = match unexplained {
-        Some(_) => status::causes(&objects, &told, claims == Some(Ok(())), now),
+        Some(_) => status::causes(&objects, &events, claims == Some(Ok(())), now),
         None => status::Causes::new(),
     };
-    let mut found = said.clone();
+    let mut found = planned.clone();
     for state in &mut found {
         let cause = state.problem.as_ref().filter(|problem| !status::is_cause(problem)).and_then(|_| {
             let cluster = cluster(database, state.id, ctx);
@@ -47,18 +48,18 @@ pub(super) fn look(
             *problem = status::explained(problem, cause);
         }
     }
-    let course = |said: &PartitionState, found: &PartitionState| {
-        let before = memory.courses.get(&said.id).copied().unwrap_or_default();
-        (said.id, before.after(said.problem.as_ref(), found.problem.as_ref(), now))
+    let course = |planned: &PartitionState, found: &PartitionState| {
+        let before = memory.courses.get(&planned.id).copied().unwrap_or_default();
+        (planned.id, before.after(planned.problem.as_ref(), found.problem.as_ref(), now))
     };
     let cause = found.iter().filter_map(|state| state.problem.as_ref()).find(|problem| status::is_cause(problem));
     let claims = claims.and_then(Result::err).map(|at| status::until(at, now));
     let health = Health {
-        courses: said.iter().zip(&found).map(|(said, found)| course(said, found)).collect(),
+        courses: planned.iter().zip(&found).map(|(planned, found)| course(planned, found)).collect(),
         course: memory.course.after(unexplained.or(problem), cause, now),
         rollout: status::rollout(&objects),
         unsteady_until: status::unsteady_until(&objects),
-        look_again: ask_again.into_iter().chain(claims).min(),
+        look_again: retry.into_iter().chain(claims).min(),
     };
     (found, health)
 }
@@ -68,12 +69,12 @@ pub(super) fn rollout(database: &Database, plugin: &Plugin, ctx: &Context) -> Ro
     status::rollout(&objects(database, &plugin.object_kinds(), ctx))
 }
 
-/// Asks what Events tell no more.
+/// Stops reading Events for the database.
 pub(super) fn leave(database: &Database, ctx: &Context) {
-    ctx.told.leave(&asker(database));
+    ctx.event_cache.leave(&asker(database));
 }
 
-/// Live objects of the database that may say how it goes.
+/// Live objects of the database that may show its state.
 fn objects(database: &Database, kinds: &[&ObjectKind], ctx: &Context) -> Vec<Object> {
     let (namespace, name) = (database.namespace().unwrap_or_default(), database.name_any());
     let label = names::database_label(&namespace, &name);
@@ -91,8 +92,9 @@ fn objects(database: &Database, kinds: &[&ObjectKind], ctx: &Context) -> Vec<Obj
     kinds.into_iter().flat_map(of_kind).collect()
 }
 
-/// What Events tell, once something has been unexplained for a while; and when to ask again, if it is too early or others do.
-fn told(
+/// The Events, once something has been unexplained for a while; and when to try again, if it is too early or other
+/// namespaces are watched.
+fn reported_events(
     database: &Database,
     ctx: &Context,
     course: Course,
@@ -101,13 +103,13 @@ fn told(
     let asker = asker(database);
     match course.asks_events(now) {
         None => {
-            ctx.told.leave(&asker);
+            ctx.event_cache.leave(&asker);
             (Vec::new(), None)
         }
         Some(Err(from)) => (Vec::new(), Some(status::until(from, now))),
-        Some(Ok(())) => match ctx.told.ask(&asker) {
-            Some(told) => (told, None),
-            None => (Vec::new(), Some(limits::EVENT_NAMESPACE_ASKED_AGAIN)),
+        Some(Ok(())) => match ctx.event_cache.ask(&asker) {
+            Some(events) => (events, None),
+            None => (Vec::new(), Some(limits::EVENT_NAMESPACE_RETRY)),
         },
     }
 }

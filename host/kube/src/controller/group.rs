@@ -1,5 +1,5 @@
-//! What the class of a database means as a group of the old gRPC API. The answer changes only with the class or the plugin, so it is
-//! asked only then.
+//! What the class of a database means as a group of the old gRPC API. The answer changes only with the class or the plugin,
+//! so that the plugin is called only then.
 
 use k8s_openapi::ByteString;
 
@@ -11,38 +11,38 @@ use atomix_model::contract::Group;
 use atomix_model::crd::database::{GroupProtocol, GroupStatus};
 use atomix_model::fault::Fault;
 
-/// What a plugin said last.
+/// A plugin's last answer.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct CachedGroup {
     /// UID and generation of the class, and digest of the plugin.
     stamp: (String, i64, String),
     /// A plugin that failed would fail again.
     answer: Result<Option<GroupStatus>, Fault>,
 }
 
-impl Told {
-    /// What a pass was told, if it came so far.
-    pub(super) fn of(planned: &Planned) -> Option<Told> {
+impl CachedGroup {
+    /// The answer in a pass, if it came so far.
+    pub(super) fn of(planned: &Planned) -> Option<CachedGroup> {
         let resolved = &planned.observed.resolved;
         let stamp = (resolved.class_uid.clone(), resolved.class.generation, resolved.plugin.digest.clone());
-        Some(Told { stamp, answer: planned.group.clone()? })
+        Some(CachedGroup { stamp, answer: planned.group.clone()? })
     }
 }
 
 /// What the type URL of a message starts with, see google/protobuf/any.proto.
 const TYPE_URL: &str = "type.googleapis.com";
 
-/// What the class means as a group. A plugin that fails here is blamed, and the rest goes on.
+/// What the class means as a group. The failure of a plugin is reported, and the rest of the pass goes on.
 pub(super) async fn of(plugin: &Plugin, class: &Class, memory: &Memory) -> Result<Option<GroupStatus>, Fault> {
     let stamp = (class.live.uid.clone(), class.live.generation(), plugin.revision.digest().to_owned());
-    match memory.group.as_ref().filter(|told| told.stamp == stamp) {
-        Some(told) => told.answer.clone(),
-        None => ask(plugin, class).await,
+    match memory.group.as_ref().filter(|cached| cached.stamp == stamp) {
+        Some(cached) => cached.answer.clone(),
+        None => call(plugin, class).await,
     }
 }
 
-/// Asks the plugin, off the async threads.
-async fn ask(plugin: &Plugin, class: &Class) -> Result<Option<GroupStatus>, Fault> {
+/// Calls the plugin, off the async threads.
+async fn call(plugin: &Plugin, class: &Class) -> Result<Option<GroupStatus>, Fault> {
     let (revision, kind, spec) = (plugin.revision.clone(), class.in_use.kind.clone(), class.spec());
     let answer = tokio::task::spawn_blocking(move || revision.group_of(&kind, &spec)).await;
     let answer = answer.map_err(|stopped| Fault::Plugin { message: format!("the call was cut short: {stopped}") })?;

@@ -17,7 +17,7 @@ pub(super) struct Candidate {
     pub(super) admitted: Admitted,
 }
 
-/// The plan that is to be written, and what was planned in its light.
+/// The plan that is to be written, and what was planned along with it.
 pub(super) struct Chosen {
     pub(super) candidate: Candidate,
     pub(super) planned: Planned,
@@ -25,9 +25,9 @@ pub(super) struct Chosen {
     pub(super) held: Option<Fault>,
 }
 
-/// The newest revision's plan, or that of the revision that planned what runs, if the newest would disturb it and nobody accepted that.
-/// What is repaired and edited goes on by the latter. It is remembered for as long as this process runs; without it
-/// [`objects::held`] decides.
+/// The newest revision's plan, or that of the revision that planned what runs, if the newest would disturb it and that was
+/// not accepted. What is repaired and edited goes on by the latter. It is remembered for as long as this process runs;
+/// without it [`objects::held`] decides.
 pub(super) async fn choose(
     (newest, planned): (Candidate, Planned),
     request: &Request,
@@ -78,8 +78,8 @@ async fn by_the_one_that_runs(
     let per_cluster = request.database.partitions_per_cluster;
     let request =
         observe::observe(database, class, per_cluster, descriptor, &ctx.caches, &ctx.options.cluster_domain).ok()?;
-    let (revision, asked) = (plugin.revision.clone(), request.clone());
-    let plan = tokio::task::spawn_blocking(move || revision.plan(&asked)).await.ok()?.ok()?.ok()?;
+    let (revision, copy) = (plugin.revision.clone(), request.clone());
+    let plan = tokio::task::spawn_blocking(move || revision.plan(&copy)).await.ok()?.ok()?.ok()?;
     let admitted = admissible(&plan, &request, database, &plugin, ctx).ok()?;
     Some((plan, Candidate { plugin: plugin.into(), admitted }))
 }

@@ -20,8 +20,8 @@ pub(super) struct Memory {
     pub(super) applied: objects::Memory,
     /// The plugin's last failure.
     pub(super) failing: Option<Failing>,
-    /// What its class means as a group, as the plugin said last.
-    pub(super) group: Option<super::group::Told>,
+    /// What its class means as a group: the plugin's last answer.
+    pub(super) group: Option<super::group::CachedGroup>,
     /// The status as last written.
     pub(super) status: Option<LastWritten>,
     /// When the status was last written.
@@ -32,13 +32,13 @@ pub(super) struct Memory {
     pub(super) courses: BTreeMap<u32, Course>,
     /// How all of them together have.
     pub(super) course: Course,
-    /// How often its plan has changed although nobody edited anything.
+    /// How often its plan has changed although nothing was edited.
     pub(super) changes: PlanChurn,
     /// Tries that failed in a row.
     tries: u32,
 }
 
-/// What a plugin was asked about. Of another it is asked at once.
+/// What a call of a plugin depends on. With another stamp it is called at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     /// Digest of the plugin.
@@ -50,7 +50,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// What a plugin is asked once a class and it were resolved.
+    /// The stamp once a class and its plugin were resolved.
     pub(super) fn of(resolved: &Resolved) -> Stamp {
         Stamp {
             digest: resolved.plugin.digest.clone(),
@@ -70,7 +70,7 @@ pub(super) struct Failing {
 }
 
 impl Failing {
-    /// The failure, if the same would be asked again too early.
+    /// The failure, if it is too early for the same call.
     pub(super) fn still(&self, stamp: &Stamp, now: Instant) -> Option<Fault> {
         (self.stamp == *stamp && now < self.until).then(|| self.fault.clone())
     }
@@ -98,11 +98,11 @@ impl Memory {
         }
     }
 
-    /// Takes in what a pass found out.
-    pub(super) fn learn(&mut self, pass: &Pass, now: Instant) {
+    /// Records the results of a pass.
+    pub(super) fn record(&mut self, pass: &Pass, now: Instant) {
         if let Some(planned) = pass.stage.planned() {
             (self.course, self.courses) = (planned.health.course, planned.health.courses.clone());
-            (self.group, self.failing) = (group::Told::of(planned), None);
+            (self.group, self.failing) = (group::CachedGroup::of(planned), None);
         } else if let (Stage::Observed(observed), Some(fault @ Fault::Plugin { .. })) = (&*pass.stage, &pass.stopped) {
             let stamp = Stamp::of(&observed.resolved);
             if self.failing.as_ref().and_then(|failing| failing.still(&stamp, now)).is_none() {
@@ -111,7 +111,7 @@ impl Memory {
         }
     }
 
-    /// When something that had to wait may go on, or what is told of is over.
+    /// When something that had to wait may go on, or is no longer reported.
     pub(super) fn again(&self, now: Instant) -> Option<Duration> {
         self.changes.again(now).into_iter().chain(self.applied.again(now)).min()
     }
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plugin_that_keeps_failing_is_asked_less_and_less_and_an_edit_asks_at_once() {
+    fn a_plugin_that_keeps_failing_is_called_less_and_less_and_an_edit_calls_it_at_once() {
         let (now, fault) = (Instant::now(), Fault::Plugin { message: "it trapped".into() });
         let stamp = Stamp { digest: "digest".to_owned(), database: 1, class: ("uid".to_owned(), 1) };
         let first = Failing::again(None, stamp.clone(), fault.clone(), now);

@@ -1,4 +1,4 @@
-//! The few lines that are the product: one database at a time is brought to what its user asked for. Knows no gRPC.
+//! The pass over one database, which is brought to what its user asked for. Knows no gRPC.
 
 mod causes;
 mod gauges;
@@ -53,8 +53,8 @@ pub struct Context {
     client: Client,
     options: Options,
     caches: Arc<Caches>,
-    /// What Kubernetes tells in Events, of namespaces where something is unexplained.
-    told: Events,
+    /// Kubernetes' Events in namespaces where something is unexplained.
+    event_cache: Events,
     catalog: Arc<Catalog>,
     leading: Leadership,
     /// The last term in which this replica saw plugins as they are; see [`plugins::are_current`].
@@ -165,8 +165,8 @@ fn request(database: &Database, plugin: &Plugin, class: &Class, ctx: &Context) -
     observe::observe(database, class, per_cluster, plugin.revision.descriptor(), &ctx.caches, &ctx.options.cluster_domain)
 }
 
-/// Asks the plugin for a plan, and finds out how what runs goes in its light. A plugin that failed is not asked the same again until a
-/// pause is over.
+/// Calls the plugin for a plan, and judges by it the state of what runs. After a failure the same call is not made again
+/// until a pause is over.
 async fn plan(
     database: &Database,
     observed: Observed,
@@ -177,7 +177,7 @@ async fn plan(
     let failing = memory.failing.as_ref().and_then(|failing| failing.still(&Stamp::of(&observed.resolved), Instant::now()));
     let answer = match failing {
         Some(fault) => Err(fault),
-        None => ask(plugin, class, request.clone(), ctx).await,
+        None => call(plugin, class, request.clone(), ctx).await,
     };
     let plan = match answer {
         Ok(plan) => plan,
@@ -196,7 +196,7 @@ async fn plan(
 }
 
 /// One call of the plugin, off the async threads, counted and timed.
-async fn ask(plugin: &Plugin, class: &Class, request: Request, ctx: &Context) -> Result<Plan, Fault> {
+async fn call(plugin: &Plugin, class: &Class, request: Request, ctx: &Context) -> Result<Plan, Fault> {
     let revision = plugin.revision.clone();
     let started = Instant::now();
     let answer = tokio::task::spawn_blocking(move || revision.plan(&request)).await;
@@ -254,7 +254,7 @@ fn admissible(
 
 /// One pass over one database, and when to look again.
 async fn reconcile(object: Arc<DynamicObject>, ctx: Arc<Context>) -> Result<Action, Infallible> {
-    let Some(_pass) = ctx.begin_pass() else { return Ok(Action::await_change()) }; // who begins to lead is woken for all
+    let Some(_pass) = ctx.begin_pass() else { return Ok(Action::await_change()) }; // a new leader passes over all databases
     let Some(mut database) = report::parsed(&object, &ctx).await else { return Ok(Action::await_change()) };
     if database.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change()); // Kubernetes removes what it owns; writing would fight that
@@ -272,13 +272,13 @@ async fn reconcile(object: Arc<DynamicObject>, ctx: Arc<Context>) -> Result<Acti
     let started = Instant::now();
     let pass = Pass::from(converge(&database, start, &ctx, &mut memory).await);
     if matches!(pass.stopped, Some(Fault::Unseen { .. })) {
-        return Ok(Action::requeue(limits::RETRY_AFTER_MAX)); // what is not seen yet wakes us when it comes
+        return Ok(Action::requeue(limits::RETRY_AFTER_MAX)); // what is not seen yet starts a pass when it comes
     }
     if pass.states().is_none() {
-        causes::leave(&database, &ctx); // nobody says that anything is missing
+        causes::leave(&database, &ctx); // nothing is known to be missing
     }
     ctx.metrics.reconciled(result(pass.faults().next()), started.elapsed());
-    memory.learn(&pass, Instant::now());
+    memory.record(&pass, Instant::now());
     memory.refresh(&mut database);
     let again = report::report(&database, &ctx, &mut memory, &pass).await;
     let now = Instant::now();

@@ -22,7 +22,7 @@ use atomix_model::names;
 use atomix_model::object::Objects as _;
 use atomix_model::object::{Kind, Live};
 
-/// Writes the statuses that differ. Answers when to come back, if something has to wait or could not be written.
+/// Writes the statuses that differ. Returns when to come back, if something has to wait or could not be written.
 pub(super) async fn report(database: &Database, ctx: &Context, memory: &mut Memory, pass: &Pass) -> Option<Duration> {
     let now = k8s_openapi::jiff::Timestamp::now();
     let before = database.status.clone().unwrap_or_default();
@@ -46,7 +46,8 @@ pub(super) async fn report(database: &Database, ctx: &Context, memory: &mut Memo
     status::look_again(&after, pass, now).into_iter().chain(health).chain(applied).fold(again, sooner)
 }
 
-/// Writes the status of a pass that is about to write a plan, if it holds something that must not be lost. Answers whether it did.
+/// Writes the status of a pass that is about to write a plan, if it holds something that must not be lost. Returns whether
+/// it did.
 ///
 /// # Errors
 /// It could not be written, or the database is another by now than the one that was seen.
@@ -68,7 +69,7 @@ pub(super) async fn record(database: &Database, ctx: &Context, memory: &mut Memo
     }
 }
 
-/// What the plugin wants a person to know.
+/// Notes of the plugin for a person.
 fn notes(pass: &Pass) -> &[Note] {
     pass.stage.planned().map(|planned| planned.notes.as_slice()).unwrap_or_default()
 }
@@ -101,7 +102,7 @@ async fn write(
             type_: if event.warning { EventType::Warning } else { EventType::Normal },
             reason: event.reason,
             note: Some(event.note),
-            // Of one generation, events of one reason are a series; of the next they are news.
+            // Of one generation, events of one reason are a series; of the next they are new.
             action: format!("ReconcileGeneration{}", database.metadata.generation.unwrap_or_default()),
             secondary: None,
         };
@@ -129,7 +130,7 @@ async fn partitions(
         let before: Option<PartitionStatus> =
             live.body.get("status").cloned().and_then(|status| serde_json::from_value(status).ok());
         let before = before.filter(|before| before.observed_generation != Some(UNOBSERVED)); // none but the default
-        // The election belongs to who serves it: neither compared here nor written.
+        // The election belongs to the gRPC API: it is neither compared here nor written.
         let before = before.map(|before| PartitionStatus { election: None, ..before });
         let standing = before.clone().unwrap_or_default();
         let (after, changes) = status::partition(&standing, (state, live.generation()), (after, &planned.health), now);
@@ -171,8 +172,8 @@ async fn partitions(
     again
 }
 
-/// The database as a type. One that does not fit gets a message, and blinds nobody. What its status recorded is kept in any case: of a
-/// status that somebody tampered with, each field that can be read.
+/// The database as a type. One that does not fit gets a message, and hides no other. What its status recorded is kept in any
+/// case: of a status that was tampered with, each field that can be read.
 pub(super) async fn parsed(object: &DynamicObject, ctx: &Context) -> Option<Database> {
     let mut value = serde_json::to_value(object).ok()?;
     let recorded = value.as_object_mut()?.remove("status").unwrap_or(Value::Null);

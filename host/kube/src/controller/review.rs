@@ -1,5 +1,5 @@
-//! What is said of a class or a Database before it is written: what its plugin has against it, and what would follow from an edit. Writes
-//! nothing. Whatever cannot be known yet is no error: conditions tell it afterwards.
+//! The review of a class or a Database before it is written: why its plugin refuses it, and what would follow from an edit.
+//! Writes nothing. Whatever is not known yet is no error: conditions report it afterwards.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use atomix_model::fault::Fault;
 use atomix_model::limits;
 use atomix_model::object::Live;
 
-/// Answers reviews with what this controller knows.
+/// Answers reviews from the catalog and the caches.
 pub(super) fn reviewer(ctx: Arc<Context>) -> Box<Answers> {
     let places = Arc::new(Semaphore::new(limits::REVIEWS_MAX));
     Box::new(move |wanted| {
@@ -56,7 +56,7 @@ async fn review(ctx: &Context, wanted: &Wanted) -> Verdict {
     }
 }
 
-/// A class is what its plugin says; an edit of one concerns all databases that use it.
+/// A class is judged by its plugin; an edit of one concerns all databases that use it.
 async fn class(ctx: &Context, wanted: &Wanted, plugin: &Plugin) -> Verdict {
     let (revision, kind) = (plugin.revision.clone(), wanted.kind.kind.clone());
     let spec = wanted.object.get("spec").cloned().unwrap_or_else(|| serde_json::json!({}));
@@ -85,26 +85,26 @@ async fn class(ctx: &Context, wanted: &Wanted, plugin: &Plugin) -> Verdict {
     let (mut effects, mut concerned) = (Effects::default(), 0);
     for database in users.iter().take(limits::REVIEW_DATABASES_MAX) {
         let Foreseen { effects: of_one, warnings, errors } = foresee(ctx, database.clone(), Some(&edited)).await;
-        let said = warnings.into_iter().chain(errors.iter().map(|error| format!("{}: {}", error.path, error.message)));
+        let warnings = warnings.into_iter().chain(errors.iter().map(|error| format!("{}: {}", error.path, error.message)));
         let title = format!("Database {}/{}", database.namespace().unwrap_or_default(), database.name_any());
-        verdict.warnings.extend(said.map(|warning| format!("{title}: {warning}")));
+        verdict.warnings.extend(warnings.map(|warning| format!("{title}: {warning}")));
         concerned += usize::from(of_one != Effects::default());
         effects.restarted += of_one.restarted;
         effects.removed += of_one.removed;
         effects.at_once |= of_one.at_once;
     }
     verdict.warnings.truncate(limits::REVIEW_WARNINGS_MAX);
-    if let Some(told) = told(effects, concerned) {
+    if let Some(consequence) = consequence(effects, concerned) {
         let more = match users.len() > limits::REVIEW_DATABASES_MAX {
             true => format!(" (of the first {} of {} that use it)", limits::REVIEW_DATABASES_MAX, users.len()),
             false => String::new(),
         };
-        verdict.warnings.insert(0, format!("this {told}{more}"));
+        verdict.warnings.insert(0, format!("this {consequence}{more}"));
     }
     verdict
 }
 
-/// Whether a database uses this class, as its status says.
+/// Whether a database uses this class, by its status.
 fn uses(database: &Database, class: &Live) -> bool {
     let in_use = database.status.as_ref().and_then(|status| status.storage_class.as_ref());
     in_use.is_some_and(|in_use| in_use.name == class.name && in_use.namespace == class.namespace)
@@ -113,8 +113,8 @@ fn uses(database: &Database, class: &Live) -> bool {
 async fn database(ctx: &Context, object: &Value, is_edit: bool) -> Verdict {
     let Some(database) = parsed(object) else { return Verdict::default() };
     let Foreseen { effects, mut warnings, errors } = foresee(ctx, database, None).await;
-    if let Some(told) = told(effects, 1).filter(|_| is_edit) {
-        warnings.insert(0, format!("this {told}"));
+    if let Some(consequence) = consequence(effects, 1).filter(|_| is_edit) {
+        warnings.insert(0, format!("this {consequence}"));
     }
     warnings.truncate(limits::REVIEW_WARNINGS_MAX);
     let (of_database, of_class): (Vec<_>, Vec<_>) =
@@ -124,7 +124,7 @@ async fn database(ctx: &Context, object: &Value, is_edit: bool) -> Verdict {
     Verdict { errors: errors.collect(), warnings }
 }
 
-/// The Database that somebody scales, as it would be.
+/// The Database that is being scaled, as it would be.
 fn scaled(ctx: &Context, scale: &Wanted) -> Option<Value> {
     let name = scale.object.pointer("/metadata/name")?.as_str()?;
     let database = ctx.databases.get(&ObjectRef::new_with(name, super::triggers::resource()).within(&scale.namespace))?;
@@ -150,8 +150,8 @@ async fn foresee(ctx: &Context, mut database: Database, edited: Option<&Arc<Live
     let mut foreseen = Foreseen::default();
     let kept = keep_what_runs(&mut database);
     let mut changes_not_taken = |changes: &[Unsupported]| {
-        let told = changes.iter().map(|it| format!("{} stays {}, not {}: {}", it.field, it.kept, it.wanted, it.why));
-        foreseen.warnings.extend(told);
+        let warnings = changes.iter().map(|it| format!("{} stays {}, not {}: {}", it.field, it.kept, it.wanted, it.why));
+        foreseen.warnings.extend(warnings);
     };
     changes_not_taken(&kept);
     let (plugin, mut class) = match class_and_plugin(&database, ctx) {
@@ -167,8 +167,8 @@ async fn foresee(ctx: &Context, mut database: Database, edited: Option<&Arc<Live
         class = Class { live: edited.clone(), ..class };
     }
     let Ok(request) = request(&database, &plugin, &class, ctx) else { return foreseen }; // not seen yet
-    let (revision, asked) = (plugin.revision.clone(), request.clone());
-    let plan = match tokio::task::spawn_blocking(move || revision.plan(&asked)).await {
+    let (revision, copy) = (plugin.revision.clone(), request.clone());
+    let plan = match tokio::task::spawn_blocking(move || revision.plan(&copy)).await {
         Ok(Ok(Ok(plan))) => plan,
         Ok(Ok(Err(Refusal::Invalid(errors)))) => {
             foreseen.errors = errors;
@@ -201,8 +201,8 @@ fn effects(ctx: &Context, database: &Database, admitted: &admission::Admitted) -
     Standing::of(&ctx.caches, &owner, admitted, &kinds).map(|standing| standing.effects(admitted)).unwrap_or_default()
 }
 
-/// What an edit does, in words that go on after "this"; None if nothing is disturbed.
-fn told(effects: Effects, databases: usize) -> Option<String> {
+/// What an edit does, as the end of a sentence that begins with "this"; None if nothing is disturbed.
+fn consequence(effects: Effects, databases: usize) -> Option<String> {
     let counted = |count: i64, what: &str| if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") };
     let Effects { restarted, removed, at_once } = effects;
     let of = counted(i64::try_from(databases).unwrap_or(i64::MAX), "database");
@@ -221,11 +221,11 @@ mod tests {
 
     #[test]
     fn an_edit_is_counted_in_words() {
-        let say = |restarted, removed, at_once, databases| told(Effects { restarted, removed, at_once }, databases);
-        assert_eq!(say(9, 0, false, 3).as_deref(), Some("restarts 9 pods of 3 databases, one at a time"));
-        assert_eq!(say(1, 0, true, 1).as_deref(), Some("restarts 1 pod of 1 database"));
-        assert_eq!(say(0, 2, false, 1).as_deref(), Some("removes 2 pods of 1 database"));
-        assert_eq!(say(3, 1, false, 1).as_deref(), Some("removes 1 pod and restarts 3 pods of 1 database, one at a time"));
-        assert_eq!(say(0, 0, false, 3), None);
+        let of = |restarted, removed, at_once, databases| consequence(Effects { restarted, removed, at_once }, databases);
+        assert_eq!(of(9, 0, false, 3).as_deref(), Some("restarts 9 pods of 3 databases, one at a time"));
+        assert_eq!(of(1, 0, true, 1).as_deref(), Some("restarts 1 pod of 1 database"));
+        assert_eq!(of(0, 2, false, 1).as_deref(), Some("removes 2 pods of 1 database"));
+        assert_eq!(of(3, 1, false, 1).as_deref(), Some("removes 1 pod and restarts 3 pods of 1 database, one at a time"));
+        assert_eq!(of(0, 0, false, 3), None);
     }
 }

@@ -41,16 +41,16 @@ pub struct Options {
 /// How far a controller has come since its start: each becomes true once.
 #[derive(Default)]
 pub struct Progress {
-    /// It sees which plugins there are. Compiling them may take seconds more.
+    /// It has listed the plugins. Compiling them may take seconds more.
     pub listed: watch::Sender<bool>,
     /// They are loaded, and the databases are listed: it works.
     pub loaded: watch::Sender<bool>,
-    /// Who says what would follow from a write.
+    /// Answers reviews of what would follow from a write.
     pub reviewer: Reviewer,
 }
 
-/// Runs the controller until `stop` resolves: it watches and loads plugins in any case, and reconciles while it is `leading`.
-/// `trial` loads a plugin's bytes that are new; `progress` says how far it has come.
+/// Runs the controller until `stop` resolves: it watches and loads plugins in any case, and reconciles while it is
+/// `leading`. `trial` loads a plugin's bytes that are new; `progress` is set as it comes along.
 #[allow(clippy::too_many_arguments)] // the parts of one program, each once
 pub async fn run(
     client: Client,
@@ -64,7 +64,7 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     let caches = Arc::new(Caches::default());
     let (changes_in, changes) = mpsc::channel(limits::CHANGES_WAITING);
-    let (wake, mut woken) = mpsc::channel::<DatabaseRef>(limits::CHANGES_WAITING);
+    let (queue_in, mut queue_out) = mpsc::channel::<DatabaseRef>(limits::CHANGES_WAITING);
     let (news_in, news) = mpsc::channel(limits::CHANGES_WAITING);
     let watches = Arc::new(Watches::new(client.clone(), caches.clone(), changes_in));
     let writer = reflector::store::Writer::new(resource());
@@ -80,13 +80,13 @@ pub async fn run(
         watches_wanted: Notify::new(),
         client: client.clone(),
         caches,
-        told: Events::new(client.clone(), news_in),
+        event_cache: Events::new(client.clone(), news_in),
         options,
         metrics,
     });
     let _ = progress.reviewer.set(super::review::reviewer(ctx.clone()));
     let signals = Arc::new(Signals::default());
-    let triggers = Arc::new(Triggers::new(ctx.clone(), wake, signals.clone()));
+    let triggers = Arc::new(Triggers::new(ctx.clone(), queue_in, signals.clone()));
     watches.want(watch_set::wanted(&ctx));
     let (sources_in, sources) = mpsc::channel(limits::SOURCES_WAITING);
     let (settled_in, settled) = mpsc::channel(1);
@@ -109,8 +109,8 @@ pub async fn run(
     let (kept_in, kept) = mpsc::channel(limits::SOURCES_WAITING);
     let background = [
         tasks::vital("sources", catalog::watch_sources(client.clone(), ctx.options.namespace.clone(), sources_in)),
-        tasks::vital("changes", triggers.clone().hear(changes)),
-        tasks::vital("news", triggers.clone().hear_news(news)),
+        tasks::vital("changes", triggers.clone().receive(changes)),
+        tasks::vital("news", triggers.clone().receive_events(news)),
         tasks::vital("definitions", watch_set::definitions(client.clone(), watches.clone())),
         tasks::vital("report", plugins::report(ctx.clone(), signals.clone(), progress.loaded.subscribe())),
         tasks::vital("rights", watch_set::rights(signals.clone(), watches.clone())),
@@ -121,8 +121,8 @@ pub async fn run(
         tasks::vital("plugins", catalog_sync.run(loading, keeping, sources, kept, settled_in)),
     ];
     let databases = triggers.clone().databases(writer);
-    let woken = stream::poll_fn(move |cx| woken.poll_recv(cx));
-    let queue = stream::select(beats(ctx.leading.clone()), stream::select(databases, woken));
+    let queue_out = stream::poll_fn(move |cx| queue_out.poll_recv(cx));
+    let queue = stream::select(progress_ticks(ctx.leading.clone()), stream::select(databases, queue_out));
     let queue = queue.map(Ok::<_, std::convert::Infallible>);
     let passes = applier(
         |object, ctx| Box::pin(reconcile(object, ctx)),
@@ -148,18 +148,18 @@ pub async fn run(
     Ok(())
 }
 
-/// What one part of the controller lets another know of, without a word.
+/// Notifications from one part of the controller to another; they carry no data.
 #[derive(Default)]
 pub(super) struct Signals {
     /// A ClusterRole or a StoragePlugin changed, or this replica begins to lead: plugins may be loaded or kept, or may write something else.
     pub(super) roles_changed: Arc<Notify>,
     /// A ClusterRole changed: what could not be watched perhaps can.
     pub(super) rights_changed: Notify,
-    /// What a StoragePlugin's status says may have changed.
+    /// The status of a StoragePlugin may have changed.
     pub(super) report: Notify,
 }
 
-/// Does what follows whenever another revision serves a kind of class, or none.
+/// Acts whenever another revision serves a kind of class, or none.
 async fn after_settling(
     triggers: Arc<Triggers>,
     watches: Arc<Watches>,
@@ -174,14 +174,14 @@ async fn after_settling(
         }
         if !changed.is_empty() {
             let concerned = |kind: &str| changed.contains(kind) || ctx.catalog.serving(kind).is_none();
-            triggers.wake_where(|spec, _| concerned(&spec.storage_class.kind)).await;
+            triggers.trigger_where(|spec, _| concerned(&spec.storage_class.kind)).await;
         }
         triggers.signals.report.notify_one();
     }
 }
 
-/// Brings nothing; says that whoever begins the passes still asks what there is to do.
-fn beats<T>(leading: Leadership) -> impl futures::Stream<Item = T> {
+/// Yields nothing; records that the queue of passes is still being polled.
+fn progress_ticks<T>(leading: Leadership) -> impl futures::Stream<Item = T> {
     let mut ticks = tokio::time::interval(limits::LOOP_ROUND_MAX);
     stream::poll_fn(move |task| {
         while ticks.poll_tick(task).is_ready() {
@@ -200,9 +200,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_queue_that_nobody_asks_any_more_counts_as_stuck() {
+    async fn a_queue_that_is_not_polled_any_more_counts_as_stuck() {
         let (leading, most) = (Leadership::default(), limits::PASS_STILL_MAX + std::time::Duration::from_secs(1));
-        let mut queue = std::pin::pin!(beats::<()>(leading.clone()));
+        let mut queue = std::pin::pin!(progress_ticks::<()>(leading.clone()));
         assert_eq!(leading.check_progress(Moment::now() + most), Ok(()), "plugins are loaded first");
         assert!(
             tokio::time::timeout(std::time::Duration::from_millis(100), queue.next()).await.is_err(),

@@ -1,4 +1,5 @@
-//! Which change wakes which database: a change of itself, of its class, of its plugin, of its objects, or of what Kubernetes tells.
+//! Which change starts a pass over which database: a change of itself, of its class, of its plugin, of its objects, or an
+//! Event of Kubernetes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
@@ -25,7 +26,7 @@ use k8s_openapi::api::rbac::v1::ClusterRole;
 /// A database in the queue of passes.
 pub(super) type DatabaseRef = ObjectRef<DynamicObject>;
 
-/// Sorts changes by whom they concern.
+/// Sorts changes by the databases that they concern.
 pub(super) struct Triggers {
     pub(super) ctx: Arc<Context>,
     /// Databases to pass over.
@@ -40,8 +41,8 @@ impl Triggers {
         Triggers { ctx, queue, signals, labels: Mutex::default() }
     }
 
-    /// Hears what the caches have to say, and wakes the databases concerned.
-    pub(super) async fn hear(self: Arc<Self>, mut changes: mpsc::Receiver<Change>) {
+    /// Receives the changes in the caches, and triggers the databases concerned.
+    pub(super) async fn receive(self: Arc<Self>, mut changes: mpsc::Receiver<Change>) {
         loop {
             self.ctx.leading.loop_ran(Loop::Changes, Moment::now());
             let change = match tokio::time::timeout(limits::LOOP_ROUND_MAX, changes.recv()).await {
@@ -63,28 +64,28 @@ impl Triggers {
                     self.signals.report.notify_one();
                 }
                 Change::Object(kind, live) if kind.group == atomix_model::crd::STORAGE_GROUP => {
-                    self.wake_users(&kind, &live).await;
+                    self.trigger_users(&kind, &live).await;
                     self.signals.report.notify_one();
                 }
-                Change::Object(_, live) => self.wake_owner(&live).await,
+                Change::Object(_, live) => self.trigger_owner(&live).await,
                 Change::State(kind) => {
                     self.signals.report.notify_one();
-                    self.wake_where(|spec, kinds| spec.storage_class.kind == kind.kind || kinds(&kind)).await
+                    self.trigger_where(|spec, kinds| spec.storage_class.kind == kind.kind || kinds(&kind)).await
                 }
             }
         }
     }
 
-    /// Triggers those in a namespace who ask what Kubernetes tells, when it tells something new.
-    pub(super) async fn hear_news(self: Arc<Self>, mut news: mpsc::Receiver<String>) {
+    /// Triggers the databases in a namespace that read its Events, when there is a new one.
+    pub(super) async fn receive_events(self: Arc<Self>, mut news: mpsc::Receiver<String>) {
         while let Some(namespace) = news.recv().await {
-            for name in self.ctx.told.askers(&namespace) {
+            for name in self.ctx.event_cache.askers(&namespace) {
                 let _ = self.queue.send(ObjectRef::new_with(&name, resource()).within(&namespace)).await;
             }
         }
     }
 
-    /// Triggers everyone whenever this replica begins to lead: what happened while it stood by was only watched.
+    /// Triggers all databases whenever this replica begins to lead: what happened while it stood by was only watched.
     pub(super) async fn lead(self: Arc<Self>) {
         let mut term = 0;
         loop {
@@ -114,7 +115,7 @@ impl Triggers {
             async move {
                 match event {
                     Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                        triggers.know(&object);
+                        triggers.remember(&object);
                         triggers.signals.report.notify_one();
                         Some(ObjectRef::from_obj_with(&object, resource()))
                     }
@@ -125,7 +126,7 @@ impl Triggers {
                         None
                     }
                     Ok(Event::InitDone) => {
-                        triggers.forget_deleted(); // those that went while nobody watched
+                        triggers.forget_deleted(); // those that went while there was no watch
                         None
                     }
                     Ok(_) => None,
@@ -138,8 +139,8 @@ impl Triggers {
         })
     }
 
-    /// Remembers by which labels a database's objects are told.
-    fn know(&self, object: &DynamicObject) {
+    /// Remembers by which labels a database's objects are recognised.
+    fn remember(&self, object: &DynamicObject) {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         let mut labels = self.labels.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let label = names::database_label(&namespace, &name);
@@ -152,7 +153,7 @@ impl Triggers {
         let mut labels = self.labels.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         labels.remove(&Key::new(&namespace, names::database_label(&namespace, &name)));
         labels.remove(&Key::new(&namespace, &name));
-        self.ctx.told.leave(&Key::new(&namespace, &name));
+        self.ctx.event_cache.leave(&Key::new(&namespace, &name));
     }
 
     /// Forgets all databases that a listing does not hold.
@@ -173,11 +174,11 @@ impl Triggers {
             is_there
         });
         drop(labels);
-        gone.iter().for_each(|key| self.ctx.told.leave(key));
+        gone.iter().for_each(|key| self.ctx.event_cache.leave(key));
     }
 
     /// Triggers the database that an object belongs to.
-    async fn wake_owner(&self, live: &Live) {
+    async fn trigger_owner(&self, live: &Live) {
         let name = live.database_label().and_then(|label| {
             let labels = self.labels.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             labels.get(&Key::new(&live.namespace, label)).cloned()
@@ -188,7 +189,7 @@ impl Triggers {
     }
 
     /// Triggers the databases that use a class, or would if it were there.
-    async fn wake_users(&self, kind: &Kind, class: &Live) {
+    async fn trigger_users(&self, kind: &Kind, class: &Live) {
         for object in self.ctx.databases.state() {
             let Some(wanted) = spec(&object).map(|spec| spec.storage_class) else { continue };
             let here = wanted.namespace.as_deref() == Some(&class.namespace)
@@ -200,7 +201,7 @@ impl Triggers {
     }
 
     /// Triggers the databases that a test picks, by their spec and by whether objects of a kind were written for them.
-    pub(super) async fn wake_where(&self, pick: impl Fn(&DatabaseSpec, &dyn Fn(&Kind) -> bool) -> bool) {
+    pub(super) async fn trigger_where(&self, pick: impl Fn(&DatabaseSpec, &dyn Fn(&Kind) -> bool) -> bool) {
         for object in self.ctx.databases.state() {
             let serving = spec(&object).and_then(|spec| self.ctx.catalog.serving(&spec.storage_class.kind));
             let touches = |kind: &Kind| {
@@ -216,7 +217,7 @@ impl Triggers {
     }
 }
 
-/// Kinds that were written for a database, as its status says.
+/// Kinds that were written for a database, from its status.
 pub(super) fn kinds_written(object: &DynamicObject) -> Vec<Kind> {
     let kinds = object.data.pointer("/status/kinds").cloned();
     kinds.and_then(|kinds| serde_json::from_value(kinds).ok()).unwrap_or_default()

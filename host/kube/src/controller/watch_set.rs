@@ -21,7 +21,7 @@ use atomix_decide::status;
 use atomix_model::crd::{Partition, StoragePlugin};
 use atomix_model::object::{Kind, Trim};
 
-/// Makes the watches those that are wanted, whenever a database says that they may be others.
+/// Makes the watches those that are wanted, whenever a database may need others.
 pub(super) async fn follow(ctx: Arc<Context>, watches: Arc<Watches>) {
     loop {
         ctx.watches_wanted.notified().await;
@@ -37,7 +37,7 @@ pub(super) async fn rights(signals: Arc<Signals>, watches: Arc<Watches>) {
     }
 }
 
-/// Tells the watches of definitions that come or change. Their metadata is enough.
+/// Notifies the watches of definitions that come or change. Their metadata is enough.
 pub(super) async fn definitions(client: Client, watches: Arc<Watches>) {
     let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client);
     let events = watcher(api, watcher::Config::default()).backoff(atomix_controller_io::cache::backoff());

@@ -26,7 +26,7 @@ pub(super) struct Write<'a> {
     planned_by: String,
 }
 
-/// A plan about which nothing speaks against writing it.
+/// A plan that may be written.
 struct Cleared {
     standing: Standing,
     changes_by_itself: ChangesByItself,
@@ -86,12 +86,12 @@ impl<'a> Write<'a> {
             missing: found.missing,
             kinds,
             rollout: causes::rollout(self.database, &self.chosen.plugin, ctx),
-            faults: memory.changes.told(Instant::now()).into_iter().chain(applied.faults).collect(),
+            faults: memory.changes.fault(Instant::now()).into_iter().chain(applied.faults).collect(),
             look_again: applied.again,
         }
     }
 
-    /// Finds out whether anything speaks against writing the plan.
+    /// Checks whether the plan may be written.
     async fn clear(&self, memory: &mut Memory) -> Result<Cleared, Fault> {
         let intent = self.intent();
         let standing = intent.standing(&self.ctx.caches)?;
@@ -121,8 +121,8 @@ impl<'a> Write<'a> {
         }
     }
 
-    /// Asks the API server itself whether the database and its class are as the caches have them. They may be older than what the leader
-    /// before this one acted on, and then its deeds would be undone.
+    /// Reads the database and its class from the API server, to compare them with the caches. These may be older than what
+    /// the leader before this one acted on, and then what it did would be undone.
     async fn confirm(&self, memory: &Memory) -> Result<(), Fault> {
         let Write { database, class, ctx, chosen: Candidate { plugin, .. }, .. } = self;
         let there = |what: String, found: kube::Result<Option<kube::core::PartialObjectMeta<DynamicObject>>>| match found {
@@ -137,7 +137,7 @@ impl<'a> Write<'a> {
             atomix_controller_io::cache::api(&ctx.client, &Kind::of::<Database>(), database.namespace().as_deref());
         let found = there(format!("Database {name}"), databases.get_metadata_opt(&name).await)?;
         let same = found.is_some_and(|found| {
-            let newest = Some(memory.newest(database)); // its status may record more than its generation tells
+            let newest = Some(memory.newest(database)); // its status may record more than its generation shows
             found.metadata.uid == database.metadata.uid && found.metadata.resource_version == newest
         });
         if !same {

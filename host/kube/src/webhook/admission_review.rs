@@ -1,4 +1,5 @@
-//! An AdmissionReview answered. Knows what reviews look like; what is said of an object is asked of whoever answers, once there is one.
+//! Reads and answers AdmissionReviews. Knows their form only; the verdict on an object comes from the [`Reviewer`], once it
+//! is set.
 
 use std::sync::{Arc, OnceLock};
 
@@ -12,16 +13,16 @@ use futures::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::read_turn::ReadTurns;
+use super::read_permits::ReadPermits;
 use atomix_model::contract::{FieldError, plain};
 use atomix_model::limits;
 
-/// Where the API server asks, as it stands in the configuration in `deploy/`.
+/// Path of reviews, as it stands in the configuration in `deploy/`.
 pub const REVIEW_PATH: &str = "/validate";
 const API_VERSION: &str = "admission.k8s.io/v1";
 const KIND: &str = "AdmissionReview";
 
-/// What somebody wants to write.
+/// The write that is reviewed.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[allow(missing_docs)] // its fields explain themselves
@@ -50,30 +51,33 @@ pub struct GroupKind {
 /// The answer to a review.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Verdict {
-    /// Why it is not taken, field by field.
+    /// Why it is refused, field by field.
     pub errors: Vec<FieldError>,
-    /// What the user should know; it is taken all the same.
+    /// Warnings for the user; the write is admitted all the same.
     pub warnings: Vec<String>,
 }
 
 /// Answers reviews; set once the controller can.
 pub type Answers = dyn Fn(Wanted) -> BoxFuture<'static, Verdict> + Send + Sync;
-/// Who says so, once there is one; until then all is taken.
+/// Gives the verdicts, once it is set; until then every write is admitted.
 pub type Reviewer = Arc<OnceLock<Box<Answers>>>;
 
 /// HTTP routes for reviews.
 pub fn router(reviewer: Reviewer) -> Router {
     let limit = DefaultBodyLimit::max(limits::REVIEW_BYTES_MAX);
-    Router::new().route(REVIEW_PATH, post(review)).layer(limit).with_state((reviewer, ReadTurns::new()))
+    Router::new().route(REVIEW_PATH, post(review)).layer(limit).with_state((reviewer, ReadPermits::new()))
 }
 
-async fn review(State((reviewer, turns)): State<(Reviewer, ReadTurns)>, body: Result<Bytes, BytesRejection>) -> Response {
+async fn review(
+    State((reviewer, permits)): State<(Reviewer, ReadPermits)>,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     let body = match body {
         Ok(body) => body,
         Err(refused) => return refused.into_response(),
     };
-    let _turn = match turns.take(&body).await {
-        Ok(turn) => turn,
+    let _permit = match permits.take(&body).await {
+        Ok(permit) => permit,
         Err(refused) => return *refused,
     };
     let wanted = match read(&body) {
@@ -104,14 +108,14 @@ fn answer(wanted: &Wanted, verdict: &Verdict) -> Value {
     }
     if !verdict.errors.is_empty() {
         let name = wanted.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        let said = verdict.errors.iter().map(|error| format!("{}: {}", error.path, error.message)).collect::<Vec<_>>();
+        let messages = verdict.errors.iter().map(|error| format!("{}: {}", error.path, error.message)).collect::<Vec<_>>();
         let causes = verdict.errors.iter().map(
             |error| json!({"reason": "FieldValueInvalid", "field": plain(&error.path), "message": plain(&error.message)}),
         );
         response["status"] = json!({
             "code": 422,
             "reason": "Invalid",
-            "message": plain(&format!("{} {name:?} is invalid: {}", wanted.kind.kind, said.join("; "))),
+            "message": plain(&format!("{} {name:?} is invalid: {}", wanted.kind.kind, messages.join("; "))),
             "details": {"group": wanted.kind.group, "kind": wanted.kind.kind, "name": name, "causes": causes.collect::<Vec<_>>()},
         });
     }
@@ -133,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_are_told_field_by_field_and_warnings_in_one_line() {
+    fn errors_are_reported_field_by_field_and_warnings_in_one_line() {
         let review = json!({"apiVersion": API_VERSION, "kind": KIND, "request": {
             "uid": "u", "operation": "CREATE", "namespace": "n", "oldObject": null,
             "kind": {"group": "g", "version": "v1", "kind": "K"}, "object": {"metadata": {"name": "a"}}}});

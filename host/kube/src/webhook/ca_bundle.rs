@@ -100,7 +100,7 @@ struct Definition {
 }
 
 impl CaBundleSync {
-    /// Takes in what the watch brings, unless it is older than our own write.
+    /// Records what the watch brings, unless it is older than our own write.
     fn observed(&mut self, seen: Option<Definition>) {
         if let (Some(Some(known)), Some(seen)) = (&self.definition, &seen)
             && known.uid == seen.uid
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_definition_that_is_shipped_trusts_nobody_yet() {
+    fn the_definition_that_is_shipped_trusts_no_authority_yet() {
         let shipped = atomix_model::crd::definitions::all().remove(0);
         assert_eq!(
             Definition::of(&shipped),

@@ -1,4 +1,4 @@
-//! A ConversionReview answered. Knows what reviews look like; what a version means is [`atomix_model::crd::conversion`]'s.
+//! Reads and answers ConversionReviews. Knows their form only; objects are converted by [`atomix_model::crd::conversion`].
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
-use super::read_turn::ReadTurns;
+use super::read_permits::ReadPermits;
 use atomix_model::crd::conversion;
 use atomix_model::crd::definitions::CONVERT_PATH;
 use atomix_model::limits::{REVIEW_BYTES_MAX, REVIEW_BYTES_SMALL, REVIEWS_LARGE_MAX};
@@ -20,7 +20,8 @@ use atomix_model::limits::{REVIEW_BYTES_MAX, REVIEW_BYTES_SMALL, REVIEWS_LARGE_M
 const API_VERSION: &str = "apiextensions.k8s.io/v1";
 const KIND: &str = "ConversionReview";
 
-/// Answers one review: all objects converted, or none and why, named by object and field. An error is for what is no review.
+/// Answers one review: all objects converted, or none and why, named by object and field. The error is for a body that is no
+/// review.
 pub fn answer(body: &[u8]) -> Result<Vec<u8>, String> {
     let review: Review<Request> = serde_json::from_slice(body).map_err(|it| format!("no {KIND}: {it}"))?;
     if (review.api_version.as_str(), review.kind.as_str()) != (API_VERSION, KIND) {
@@ -46,11 +47,11 @@ pub fn answer(body: &[u8]) -> Result<Vec<u8>, String> {
 /// HTTP routes for conversion.
 pub fn router() -> Router {
     let large = Arc::new(Semaphore::new(REVIEWS_LARGE_MAX));
-    let state = (large, ReadTurns::new());
+    let state = (large, ReadPermits::new());
     Router::new().route(CONVERT_PATH, post(convert)).layer(DefaultBodyLimit::max(REVIEW_BYTES_MAX)).with_state(state)
 }
 
-async fn convert(State((large, turns)): State<(Arc<Semaphore>, ReadTurns)>, request: extract::Request) -> Response {
+async fn convert(State((large, permits)): State<(Arc<Semaphore>, ReadPermits)>, request: extract::Request) -> Response {
     let length = request.headers().get(header::CONTENT_LENGTH).and_then(|it| it.to_str().ok()?.parse::<usize>().ok());
     let _place = match length {
         Some(0..=REVIEW_BYTES_SMALL) => None,
@@ -64,8 +65,8 @@ async fn convert(State((large, turns)): State<(Arc<Semaphore>, ReadTurns)>, requ
         }
         Err(refused) => return refused.into_response(),
     };
-    let _turn = match turns.take(&body).await {
-        Ok(turn) => turn,
+    let _permit = match permits.take(&body).await {
+        Ok(permit) => permit,
         Err(refused) => return *refused,
     };
     match answer(&body) {

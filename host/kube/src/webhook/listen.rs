@@ -1,4 +1,4 @@
-//! TLS connections, taken one by one from handshakes that go on side by side. Knows nothing of what is said on them.
+//! TLS connections, taken one by one from handshakes that go on side by side. Knows nothing of what is sent over them.
 
 use std::sync::Arc;
 

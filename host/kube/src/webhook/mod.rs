@@ -1,12 +1,12 @@
-//! Conversion and reviews over HTTPS. Serves whatever the controller is doing; what is said of an object it asks of whoever answers.
-//! Keeps its own certificates, and tells the API server which authority to trust.
+//! Conversion and reviews over HTTPS. Serves whatever the controller is doing; verdicts on objects come from the
+//! [`admission_review::Reviewer`]. Keeps its own certificates, and publishes their authority to the API server.
 
 pub mod admission_review;
 mod ca_bundle;
 pub mod certs;
 pub mod conversion_review;
 mod listen;
-mod read_turn;
+mod read_permits;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -35,8 +35,9 @@ pub struct Options {
     pub cluster_domain: String,
 }
 
-/// Serves until `stop`, then lets open requests end. `ready` turns true once the definition of databases carries the authority
-/// of what is served. Errors of the API server are tried again for ever; only what cannot heal by itself is returned.
+/// Serves until `stop`, then lets open requests end. `ready` turns true once the definition of databases carries the
+/// authority of what is served. Errors of the API server are tried again for ever; only errors that cannot end by themselves
+/// are returned.
 pub async fn serve(
     client: Client,
     options: Options,

@@ -1,8 +1,9 @@
 //! Database in one version turned into the other, and nothing lost. Pure; knows no server, no review and no time.
 //!
-//! v1beta3 says how many partitions there are in all, and perhaps how many share a cluster. v1beta2 says how many clusters there
-//! are, and how many partitions each has. What one version has no word for travels in a note: an annotation, since conversion may
-//! change nothing else of an object's metadata. A note speaks only while it fits the fields beside it: an edit makes it void.
+//! v1beta3 holds the number of partitions in all, and perhaps how many share a cluster. v1beta2 holds the number of
+//! clusters, and the number of partitions in each. What one version has no field for travels in a note: an annotation, since
+//! conversion may change nothing else of an object's metadata. A note counts only while it fits the fields beside it: an
+//! edit makes it void.
 //!
 //! API servers convert fragments too (what one field manager owns, even without a spec), so nothing is invented for a field that
 //! is absent, and a value that no schema lets through travels as it is: one odd object must not fail a whole list.
@@ -17,16 +18,16 @@ type Object = Map<String, Value>;
 /// What the schemas let through as a number of partitions or clusters.
 const COUNT_MAX: u64 = PARTITIONS_MAX as u64;
 
-/// On a v1beta3 object: what v1beta2 said that v1beta3 has no word for.
+/// On a v1beta3 object: what v1beta2 held that v1beta3 has no field for.
 pub const NOTE_ON_NEW: &str = "cloud.atomix.io/v1beta2";
-/// On a v1beta2 object: what v1beta3 said that v1beta2 has no word for.
+/// On a v1beta2 object: what v1beta3 held that v1beta2 has no field for.
 pub const NOTE_ON_OLD: &str = "cloud.atomix.io/v1beta3";
 
-/// What the other version said. No field of it is ever written with nothing in it.
+/// What the other version held. A field that would be empty is never written.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct Note {
-    /// Partitions in all, where clusters × partitions says more: the last cluster is not full.
+    /// Partitions in all, where clusters × partitions would be more: the last cluster is not full.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     partitions: Option<u64>,
     /// The partitions per cluster were not given but decided by the class or by default.
@@ -114,13 +115,13 @@ fn to_new(object: &mut Object) -> Result<(), String> {
             noted.or(Some(clusters * per_cluster)).filter(|it| *it <= COUNT_MAX)
         });
         if total.is_none() {
-            put_in(&mut spec, "clusters", clusters.map(Value::from)); // says nothing without the partitions of each: noted
+            put_in(&mut spec, "clusters", clusters.map(Value::from)); // means nothing here without the partitions of each: noted
         }
         let still_decided = found.decided && total.is_some() && decided.or(total) == per_cluster;
 
         note.spec = std::mem::replace(&mut spec, found.spec);
         if total.is_some() {
-            spec.remove("partitionsPerCluster"); // a note cannot say what the object says itself
+            spec.remove("partitionsPerCluster"); // a note cannot replace a field of the object
         }
         spec.remove("storageClass");
         put_in(&mut spec, "partitions", total.map(Value::from));
@@ -210,7 +211,7 @@ fn take_note(object: &mut Object, key: &str) -> Note {
     note
 }
 
-/// Writes the note, if it says anything or what stands in its place would be taken for one.
+/// Writes the note, if it holds anything or if what stands in its place would be taken for one.
 fn put_note(object: &mut Object, key: &str, mut note: Note) -> Result<(), String> {
     let there = object.get("metadata").and_then(|it| it.get("annotations")).and_then(|it| it.get(key));
     if note == Note::default() && there.and_then(note_in).is_none() {

@@ -146,7 +146,7 @@ proptest! {
         prop_assert_eq!(&old["spec"]["clusters"], &json!(total.div_ceil(share)));
     }
 
-    /// A note that a person wrote cannot say what the object says itself.
+    /// A note that a person wrote cannot replace a field of the object.
     #[test]
     fn a_forged_note_changes_no_meaning(clusters in 1..33u64, share in 1..33u64, note in note(), status in option(number())) {
         let mut old = json!({"apiVersion": OLD, "kind": "Database", "metadata": {"annotations": {NOTE_ON_OLD: note}}, "spec": {
@@ -199,7 +199,7 @@ fn versions() -> impl Strategy<Value = &'static str> {
     prop_oneof![Just(OLD), Just(NEW), Just("cloud.atomix.io/v1"), Just("v1"), Just("")]
 }
 
-/// Objects whole and in part. Any annotation may be there but a note that speaks in this version (`own`).
+/// Objects whole and in part. Any annotation may be there but a note of this version (`own`).
 fn object(version: &'static str, spec: BoxedStrategy<Value>, own: &'static str) -> BoxedStrategy<Value> {
     let other = if own == NOTE_ON_NEW { NOTE_ON_OLD } else { NOTE_ON_NEW };
     let annotations = proptest::collection::btree_map(

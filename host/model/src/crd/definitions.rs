@@ -1,4 +1,4 @@
-//! The definitions as an API server takes them, made from the types. What Rust types cannot say about a definition stands here.
+//! The definitions as an API server accepts them, made from the types. What Rust types cannot express stands here.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceConversion, CustomResourceDefinition, JSON, JSONSchemaProps, JSONSchemaPropsOrArray, ServiceReference,
@@ -86,8 +86,8 @@ fn described(mut definition: CustomResourceDefinition, text: &str) -> CustomReso
     definition
 }
 
-/// Sentences go on where a comment breaks its lines. An `Option` is a field that may be absent: without `nullable` the API server drops a null instead of keeping it, so that
-/// rules and conversion meet one way to say nothing, not two.
+/// Sentences go on where a comment breaks its lines. An `Option` is a field that may be absent: without `nullable` the API
+/// server drops a null instead of keeping it, so that rules and conversion meet one form of absence, not two.
 fn tidy(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     schema.description = schema.description.take().map(|text| text.replace('\n', " "));
@@ -97,7 +97,8 @@ fn tidy(schema: &mut JSONSchemaProps) {
     }
 }
 
-/// A status that nobody has written yet speaks of generation -1: of none, so that nobody takes a fresh object for one that is done.
+/// A status that was never written has generation -1, which no object has, so that a fresh object is not taken for one that
+/// is done.
 fn unobserved(schema: &mut JSONSchemaProps) {
     let status = schema.properties.as_mut().and_then(|fields| fields.get_mut("status"));
     let Some(status) = status else { return };
@@ -150,7 +151,7 @@ mod tests {
         }
     }
 
-    /// So `render`, to which nothing was before, need not know CEL: it knows the other two otherwise.
+    /// So `render`, which has no earlier object to compare with, need not evaluate CEL: it checks the other two in code.
     #[test]
     fn every_rule_but_two_compares_an_edit_with_what_was() {
         let mut rules = 0;
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn every_status_speaks_of_no_generation_until_it_is_written() {
+    fn every_status_is_of_no_generation_until_it_is_written() {
         let mut with_status = Vec::new();
         for definition in all() {
             for version in &definition.spec.versions {

@@ -1,4 +1,4 @@
-//! Member: who takes part in a group of peers.
+//! Member: a participant in a group of peers.
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};

@@ -26,7 +26,7 @@ pub const VERSION: &str = "v1beta3";
 pub const VERSION_OLD: &str = "v1beta2";
 /// The version of [`STORAGE_GROUP`] that StoragePlugin is served in.
 pub const STORAGE_VERSION: &str = "v1beta1";
-/// The generation that a status speaks of before anybody has written it: the definitions' default, which no object ever has.
+/// The `observedGeneration` of a status that was never written: the definitions' default, which no object ever has.
 pub const UNOBSERVED: i64 = -1;
 /// Most partitions of one database: old definitions allow as many.
 pub const PARTITIONS_MAX: i32 = 1024;

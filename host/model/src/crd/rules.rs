@@ -1,5 +1,6 @@
-//! Rules in CEL that both versions of Database share: its name, and what cannot be edited while the database runs. They stand at the
-//! root of the schema, where name and status are seen: what never ran may be edited as one likes, and what only is spelled otherwise is no edit.
+//! Rules in CEL that both versions of Database share: its name, and what cannot be edited while the database runs. They
+//! stand at the root of the schema, where name and status can be read: what never ran may be edited freely, and another
+//! spelling of the same value is no edit.
 
 use kube::core::{Message, Reason, Rule};
 
@@ -9,33 +10,33 @@ use crate::names::is_label;
 
 /// What may be the name of a Database.
 pub const NAME: &str = "self.metadata.name.size() <= 47 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')";
-const NAME_SAYS: &str = "metadata.name must be at most 47 characters: lower case letters, digits and '-', starting with a letter and ending with a letter or digit (names of Services and StatefulSets are made from it)";
+const NAME_MESSAGE: &str = "metadata.name must be at most 47 characters: lower case letters, digits and '-', starting with a letter and ending with a letter or digit (names of Services and StatefulSets are made from it)";
 
 /// How many partitions the older version of a Database may ask for.
 pub const PRODUCT: &str = "self.clusters * self.template.spec.partitions <= 1024";
-/// What is said of more.
-pub const PRODUCT_SAYS: &str =
+/// The message of [`PRODUCT`].
+pub const PRODUCT_MESSAGE: &str =
     "clusters times template.spec.partitions may be at most 1024: a database has no more partitions in all";
 
-/// [`NAME`], with what is said of another one.
+/// [`NAME`] with its message.
 pub fn name() -> Rule {
-    Rule::new(NAME).message(NAME_SAYS)
+    Rule::new(NAME).message(NAME_MESSAGE)
 }
 
-/// What a new Database breaks of [`NAME`] and [`PRODUCT`], for those who evaluate no CEL.
+/// What a new Database breaks of [`NAME`] and [`PRODUCT`], for code that evaluates no CEL.
 pub fn errors(database: &Value) -> Vec<&'static str> {
     let name = database.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     let good = name.len() <= 47 && is_label(name) && name.starts_with(|first: char| first.is_ascii_lowercase());
     let count = |pointer: &str| database.pointer(pointer).and_then(Value::as_u64).unwrap_or(1);
     let partitions = count("/spec/clusters").saturating_mul(count("/spec/template/spec/partitions"));
-    let broken = [(!good, NAME_SAYS), (partitions > 1024, PRODUCT_SAYS)];
-    broken.into_iter().filter(|(is_so, _)| *is_so).map(|(_, says)| says).collect()
+    let broken = [(!good, NAME_MESSAGE), (partitions > 1024, PRODUCT_MESSAGE)];
+    broken.into_iter().filter(|(is_so, _)| *is_so).map(|(_, message)| message).collect()
 }
 
 /// The reference to the class, which stands at `path` in the spec, stays what it is once there is a plan.
 ///
-/// No group is ours, no version is the one in use, and no namespace is the database's own. Nothing is computed here but truth: the API
-/// server estimates what a rule may cost, and knows no bounds for what `orValue` or a condition yields.
+/// No group is ours, no version is the one in use, and no namespace is the database's own. Only booleans are computed: the
+/// API server estimates what a rule may cost, and has no bound for what `orValue` or a condition yields.
 pub fn class_stays(path: &str) -> Rule {
     let (new, old) = (&format!("self.spec.{path}"), &format!("oldSelf.spec.{path}"));
     let (group, in_use) = (super::STORAGE_GROUP, "oldSelf.status.storageClass");

@@ -33,7 +33,7 @@ use super::database::{DatabaseStatus, StorageClassRef};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new(crate::crd::rules::PRODUCT)
-        .message(crate::crd::rules::PRODUCT_SAYS)
+        .message(crate::crd::rules::PRODUCT_MESSAGE)
 )]
 pub struct DatabaseSpec {
     /// How many clusters of storage nodes the database has (1 to 1024), each with as many partitions as the template says.

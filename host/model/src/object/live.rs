@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{Key, Kind};
 
-/// An object as the API last showed it, without what nobody reads.
+/// An object as the API last showed it, without what is never read.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)] // its fields explain themselves
 pub struct Live {
@@ -25,7 +25,7 @@ impl Live {
         Key::new(&self.namespace, &self.name)
     }
 
-    /// The label that says to which database it belongs.
+    /// The label that names the database to which it belongs.
     pub fn database_label(&self) -> Option<&str> {
         self.body.pointer("/metadata/labels/database")?.as_str()
     }
@@ -63,7 +63,7 @@ pub fn is_database(owner: &Value) -> bool {
     owner["kind"] == "Database" && group == Some(crate::crd::GROUP)
 }
 
-/// Says what of an object is kept.
+/// What of an object is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Trim {
     /// Whether all but the status is kept: for kinds that we write or look into.
@@ -125,7 +125,7 @@ impl Trim {
     }
 }
 
-/// Puts a value where a JSON pointer says; what lies on the way and is missing becomes an object.
+/// Puts a value where a JSON pointer leads; what lies on the way and is missing becomes an object.
 fn set(object: &mut Value, pointer: &str, value: Value) {
     let mut place = object;
     for part in pointer.split('/').skip(1) {

@@ -100,11 +100,11 @@ pub enum State {
     Synced,
     /// The API serves no such kind: its definition is not installed.
     Absent,
-    /// The controller may not watch it, or the watch fails for another reason; the message says which.
+    /// The controller may not watch it, or the watch fails for another reason; the message has it.
     Failing(String),
 }
 
-/// Events of one reason about one object that say the same; times and identifiers aside.
+/// Events of one reason about one object whose messages are the same, times and identifiers aside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // its fields explain themselves
 pub struct Told {
@@ -113,11 +113,11 @@ pub struct Told {
     pub uid: String,
     /// Reason in CamelCase.
     pub reason: String,
-    /// What happened, in the words in which it was told first.
+    /// What happened, in the words of the first Event.
     pub message: String,
     /// Whether it is a warning.
     pub warning: bool,
-    /// When it was told last.
+    /// When the last of them occurred.
     pub last: Timestamp,
 }
 
@@ -129,7 +129,7 @@ pub trait Objects {
     /// All objects of a kind in `namespace` whose label `database` has this value, by name.
     fn of_database(&self, kind: &Kind, namespace: &str, label: &str) -> Vec<Arc<Live>>;
 
-    /// How far the watch of a kind has come; [`State::Starting`] for a kind that nobody watches.
+    /// How far the watch of a kind has come; [`State::Starting`] for a kind that is not watched.
     fn state(&self, kind: &Kind) -> State;
 }
 

@@ -7,7 +7,7 @@ use wasmtime::component::InstancePre;
 
 use atomix_model::contract::{Descriptor, FieldError, Group, GroupClass, Plan, Refusal, Request};
 
-/// What was answered could not be understood: one sentence that names the part.
+/// The answer could not be read: one sentence that names the part.
 pub type Garbled = String;
 
 /// What a component may export, one of these and exactly one: the interface `plugin` of each version served.
@@ -77,9 +77,9 @@ impl<T: 'static> Pre<T> {
     }
 
     /// Calls `class-of` in the store; `value` is a message as protobuf encodes it. None if the component serves no groups.
-    pub fn class_of(&self, store: &mut wasmtime::Store<T>, asked: &AskedGroup<'_>) -> wasmtime::Result<ClassOf> {
+    pub fn class_of(&self, store: &mut wasmtime::Store<T>, group: &GroupRequest<'_>) -> wasmtime::Result<ClassOf> {
         match self {
-            Pre::V0_1(pre) => pre.groups().map_or(Ok(Ok(None)), |groups| groups.class_of(store, asked)),
+            Pre::V0_1(pre) => pre.groups().map_or(Ok(Ok(None)), |groups| groups.class_of(store, group)),
         }
     }
 
@@ -92,7 +92,7 @@ impl<T: 'static> Pre<T> {
 }
 
 /// The group that a client of the old gRPC API asks for.
-pub struct AskedGroup<'a> {
+pub struct GroupRequest<'a> {
     /// Full name of the protobuf message.
     pub protocol: &'a str,
     /// The message as protobuf encodes it.

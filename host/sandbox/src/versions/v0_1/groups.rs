@@ -3,7 +3,7 @@
 use wasmtime::component::InstancePre;
 
 use super::parse;
-use crate::versions::{AskedGroup, ClassOf, Garbled};
+use crate::versions::{ClassOf, Garbled, GroupRequest};
 use atomix_model::contract::{FieldError, Group, GroupClass, plain};
 use atomix_model::limits;
 
@@ -50,9 +50,9 @@ impl<T: 'static> Pre<T> {
     }
 
     /// See [`crate::versions::Pre::class_of`].
-    pub fn class_of(&self, store: &mut wasmtime::Store<T>, asked: &AskedGroup<'_>) -> wasmtime::Result<ClassOf> {
+    pub fn class_of(&self, store: &mut wasmtime::Store<T>, group: &GroupRequest<'_>) -> wasmtime::Result<ClassOf> {
         let plugin = self.0.instantiate(&mut *store)?;
-        let AskedGroup { protocol, value, partition_size } = asked;
+        let GroupRequest { protocol, value, partition_size } = group;
         let answer = plugin.atomix_storage_groups().call_class_of(store, protocol, value, *partition_size)?;
         Ok(match answer {
             Ok(answer) => class(answer).map(|class| Some(Ok(class))),
@@ -67,16 +67,16 @@ impl<T: 'static> Pre<T> {
     }
 }
 
-fn class(said: wire::Class) -> Result<GroupClass, Garbled> {
-    let spec = parse(&said.spec, limits::PLAN_OBJECT_BYTES_MAX)
+fn class(class: wire::Class) -> Result<GroupClass, Garbled> {
+    let spec = parse(&class.spec, limits::PLAN_OBJECT_BYTES_MAX)
         .map_err(|why| format!("the spec of the class for a group {why}"))?;
-    Ok(GroupClass { kind: said.kind, version: said.version, spec })
+    Ok(GroupClass { kind: class.kind, version: class.version, spec })
 }
 
-fn group(said: wire::Group) -> Group {
-    Group { partition_size: said.partition_size, protocol: said.protocol, value: said.value }
+fn group(group: wire::Group) -> Group {
+    Group { partition_size: group.partition_size, protocol: group.protocol, value: group.value }
 }
 
-fn field_error(said: wire::FieldError) -> FieldError {
-    FieldError { path: said.path, message: plain(&said.message) }
+fn field_error(error: wire::FieldError) -> FieldError {
+    FieldError { path: error.path, message: plain(&error.message) }
 }

@@ -92,32 +92,32 @@ impl Unread {
     }
 }
 
-fn descriptor(said: wire::Descriptor) -> Result<Descriptor, Garbled> {
+fn descriptor(descriptor: wire::Descriptor) -> Result<Descriptor, Garbled> {
     Ok(Descriptor {
-        name: said.name,
-        version: said.version,
-        class_kinds: said.class_kinds.into_iter().map(class_kind).collect::<Result<_, _>>()?,
-        emits: said.emits.into_iter().map(object_kind).collect(),
-        watches: said.watches.into_iter().map(object_kind).collect(),
+        name: descriptor.name,
+        version: descriptor.version,
+        class_kinds: descriptor.class_kinds.into_iter().map(class_kind).collect::<Result<_, _>>()?,
+        emits: descriptor.emits.into_iter().map(object_kind).collect(),
+        watches: descriptor.watches.into_iter().map(object_kind).collect(),
     })
 }
 
-fn class_kind(said: wire::ClassKind) -> Result<ClassKind, Garbled> {
+fn class_kind(class: wire::ClassKind) -> Result<ClassKind, Garbled> {
     let spec_schema =
-        parse(&said.spec_schema, limits::SCHEMA_BYTES_MAX).map_err(|why| format!("the schema of {} {why}", said.kind))?;
-    let columns = said.columns.into_iter();
+        parse(&class.spec_schema, limits::SCHEMA_BYTES_MAX).map_err(|why| format!("the schema of {} {why}", class.kind))?;
+    let columns = class.columns.into_iter();
     Ok(ClassKind {
-        kind: said.kind,
-        plural: said.plural,
-        short_names: said.short_names,
-        versions: said.versions,
+        kind: class.kind,
+        plural: class.plural,
+        short_names: class.short_names,
+        versions: class.versions,
         spec_schema,
         columns: columns.map(|c| Column { name: c.name, data_type: c.data_type, json_path: c.json_path }).collect(),
     })
 }
 
-fn object_kind(said: wire::ObjectKind) -> ObjectKind {
-    ObjectKind { group: said.group, version: said.version, kind: said.kind, plural: said.plural, reads: said.reads }
+fn object_kind(kind: wire::ObjectKind) -> ObjectKind {
+    ObjectKind { group: kind.group, version: kind.version, kind: kind.kind, plural: kind.plural, reads: kind.reads }
 }
 
 fn request(seen: &Request) -> wire::Request {
@@ -158,61 +158,61 @@ fn observed(seen: &atomix_model::contract::Observed) -> wire::ObservedObject {
     }
 }
 
-fn plan(said: wire::StoragePlan) -> Result<Plan, Garbled> {
-    if said.objects.len() > limits::PLAN_OBJECTS_MAX {
+fn plan(plan: wire::StoragePlan) -> Result<Plan, Garbled> {
+    if plan.objects.len() > limits::PLAN_OBJECTS_MAX {
         return Err(format!(
             "the plan has {} objects; at most {} are accepted",
-            said.objects.len(),
+            plan.objects.len(),
             limits::PLAN_OBJECTS_MAX
         ));
     }
-    let bytes: usize = said.objects.iter().map(|object| object.manifest.len()).sum();
+    let bytes: usize = plan.objects.iter().map(|object| object.manifest.len()).sum();
     if bytes > limits::PLAN_BYTES_MAX {
         return Err(format!("the plan's manifests have {bytes} bytes; at most {} are accepted", limits::PLAN_BYTES_MAX));
     }
-    let heap: usize = said.objects.iter().map(|object| json_text::heap(object.manifest.as_bytes())).sum();
+    let heap: usize = plan.objects.iter().map(|object| json_text::heap(object.manifest.as_bytes())).sum();
     if heap > limits::PLAN_HEAP_BYTES_MAX {
         let max = limits::PLAN_HEAP_BYTES_MAX;
         return Err(format!("the plan's manifests would take {heap} bytes of memory; at most {max} are accepted"));
     }
     Ok(Plan {
-        objects: said.objects.into_iter().map(object).collect::<Result<_, _>>()?,
-        partitions: said.partitions.into_iter().map(partition).collect(),
-        unsupported: (said.unsupported.into_iter())
+        objects: plan.objects.into_iter().map(object).collect::<Result<_, _>>()?,
+        partitions: plan.partitions.into_iter().map(partition).collect(),
+        unsupported: (plan.unsupported.into_iter())
             .map(|u| Unsupported { field: u.field, wanted: plain(&u.wanted), kept: plain(&u.kept), why: plain(&u.why) })
             .collect(),
-        notes: said.notes.into_iter().map(|n| Note { warning: n.warning, reason: reason(n.reason) }).collect(),
+        notes: plan.notes.into_iter().map(|n| Note { warning: n.warning, reason: reason(n.reason) }).collect(),
     })
 }
 
-fn object(said: wire::Object) -> Result<PlannedObject, Garbled> {
-    let manifest = parse(&said.manifest, limits::PLAN_OBJECT_BYTES_MAX)
-        .map_err(|why| format!("the manifest of object {:?} {why}", atomix_model::contract::short(&said.id)))?;
-    Ok(PlannedObject { id: said.id, manifest })
+fn object(object: wire::Object) -> Result<PlannedObject, Garbled> {
+    let manifest = parse(&object.manifest, limits::PLAN_OBJECT_BYTES_MAX)
+        .map_err(|why| format!("the manifest of object {:?} {why}", atomix_model::contract::short(&object.id)))?;
+    Ok(PlannedObject { id: object.id, manifest })
 }
 
-fn partition(said: wire::PartitionState) -> PartitionState {
+fn partition(partition: wire::PartitionState) -> PartitionState {
     PartitionState {
-        id: said.id,
-        ready: said.ready,
-        endpoints: said.endpoints.into_iter().map(|e| Endpoint { host: e.host, port: e.port }).collect(),
-        problem: said.problem.map(reason),
+        id: partition.id,
+        ready: partition.ready,
+        endpoints: partition.endpoints.into_iter().map(|e| Endpoint { host: e.host, port: e.port }).collect(),
+        problem: partition.problem.map(reason),
     }
 }
 
-fn refusal(said: wire::Refusal) -> Refusal {
-    match said {
+fn refusal(refusal: wire::Refusal) -> Refusal {
+    match refusal {
         wire::Refusal::Invalid(errors) => Refusal::Invalid(errors.into_iter().map(field_error).collect()),
         wire::Refusal::Waiting(why) => Refusal::Waiting(reason(why)),
     }
 }
 
-fn reason(said: wire::Reason) -> Reason {
-    Reason { code: said.code, message: plain(&said.message) }
+fn reason(reason: wire::Reason) -> Reason {
+    Reason { code: reason.code, message: plain(&reason.message) }
 }
 
-fn field_error(said: wire::FieldError) -> FieldError {
-    FieldError { path: said.path, message: plain(&said.message) }
+fn field_error(error: wire::FieldError) -> FieldError {
+    FieldError { path: error.path, message: plain(&error.message) }
 }
 
 /// Reads JSON text of bounded size, memory and depth; an error continues the sentence "the manifest of … ".
@@ -252,15 +252,15 @@ mod tests {
     #[test]
     fn json_of_a_guest_is_bounded_in_size_memory_depth_and_shape() {
         assert_eq!(parse(r#"{"a":[1]}"#, 100), Ok(serde_json::json!({"a": [1]})));
-        let said = |text: &str, max| parse(text, max).expect_err("it is refused");
-        assert_eq!(said(r#"{"a":1}"#, 3), "has 7 bytes; at most 3 are accepted");
+        let refused = |text: &str, max| parse(text, max).expect_err("it is refused");
+        assert_eq!(refused(r#"{"a":1}"#, 3), "has 7 bytes; at most 3 are accepted");
         let empty = format!(r#"{{"a":[{}0]}}"#, r#"{"":0},"#.repeat(1000));
-        assert_eq!(said(&empty, 8000), "would take 759761 bytes of memory; at most 256000 are accepted");
-        assert_eq!(said("[]", 100), "is not a JSON object");
-        assert!(said("{", 100).starts_with("is not JSON: "));
+        assert_eq!(refused(&empty, 8000), "would take 759761 bytes of memory; at most 256000 are accepted");
+        assert_eq!(refused("[]", 100), "is not a JSON object");
+        assert!(refused("{", 100).starts_with("is not JSON: "));
         let nested = |levels: usize| format!("{}{{}}{}", r#"{"a":"#.repeat(levels - 1), "}".repeat(levels - 1));
         assert!(parse(&nested(limits::JSON_DEPTH_MAX), 1000).is_ok());
-        assert_eq!(said(&nested(limits::JSON_DEPTH_MAX + 1), 1000), "is nested 33 deep; at most 32 is accepted");
-        assert!(said(&nested(10_000), 100_000_000).contains("recursion limit"));
+        assert_eq!(refused(&nested(limits::JSON_DEPTH_MAX + 1), 1000), "is nested 33 deep; at most 32 is accepted");
+        assert!(refused(&nested(10_000), 100_000_000).contains("recursion limit"));
     }
 }
