@@ -113,7 +113,7 @@ fn check(class: &CacheClass) -> Vec<FieldError> {
 /// The class that a group asks for. Its message has no fields, so whatever stands in it is unknown and passed over.
 fn spec_of(_message: &[u8], partition_size: u32) -> Result<Value, Vec<FieldError>> {
     match partition_size {
-        0 | 1 => Ok(json!({})), // protobuf's 0 is a number that is not given
+        0 | 1 => Ok(json!({})), // in protobuf 0 is a number that is not set
         more => Err(vec![field_error("partition_size", format!("{more} members; a cache has one node, so 1 is accepted"))]),
     }
 }

@@ -92,7 +92,7 @@ pub fn check(class: &EtcdClass) -> Vec<FieldError> {
     let mut wrong = |path: &str, message: String| errors.push(field_error(path, message));
     match class.replicas {
         1 | 3 | 5 | 7 | 9 => {}
-        // Refused rather than warned of, as it could not be mended once a cluster has started.
+        // Refused rather than warned of, as it could not be corrected once a cluster has started.
         even @ (2 | 4 | 6 | 8) => {
             let spare = (even - 1) / 2;
             wrong(

@@ -1,9 +1,10 @@
-//! What is known of a cluster since it was formed: whether a member without data founds it or joins it, which volumes its members had,
-//! and which version they ran. It reads live objects; knows no network.
+//! The history of a cluster since it was formed: whether a member without data founds it or joins it, which volumes its
+//! members had, and which version they ran. It reads live objects; knows no network.
 //!
-//! etcd looks at `initial-cluster-state` where a member has no data, and only there. `new` lets it found a cluster with others that have
-//! none either, and is right once. From then on it must be `existing`: the member asks the others who belongs to the cluster, and does
-//! nothing before one answers. So the members of a cluster that was formed have `existing` for ever, and no loss of volumes makes another, empty one of it.
+//! etcd looks at `initial-cluster-state` where a member has no data, and only there. `new` lets it found a cluster with
+//! others that have none either, and is right once. From then on it must be `existing`: the member requests the list of
+//! members from the others, and does nothing before one answers. So the members of a cluster that was formed have `existing`
+//! for ever, and no loss of volumes makes another, empty one of it.
 
 use atomix_sdk::{Health, Members, Plan, Reason, Remembered, Value, code, image_version, json, reason, set, text};
 
@@ -65,7 +66,8 @@ impl Memory {
 }
 
 impl<'a> Formed<'a> {
-    /// Reads what is known of a cluster of `replicas` members with this `health`; whether its claims fit counts before it starts.
+    /// Reads the history of a cluster of `replicas` members with this `health`; whether its claims fit counts before it
+    /// starts.
     pub fn of(members: &'a Members<'a, EtcdClass>, replicas: u32, health: &Health, claims_fit: bool) -> Self {
         let seen = members.seen;
         let map = seen.object("ConfigMap", &members.name);
@@ -83,7 +85,8 @@ impl<'a> Formed<'a> {
         let formed = remembered.is_some()
             || state.as_deref() == Some(EXISTING)
             || health.quorum()
-            // Volumes of an earlier database, of which some are gone: those that are left are asked who belongs to the cluster.
+            // Volumes of an earlier database, of which some are gone: the members that are left know which others belong to
+            // the cluster.
             || claims_fit
                 && map.is_none()
                 && seen.object("StatefulSet", &members.name).is_none()

@@ -22,9 +22,9 @@ pub const VOLUMES: [&str; 2] = [CLIENT_TLS, PEER_TLS];
 /// Variables that a class may not set, beside those that [`env_rule`] refuses.
 pub const ENV: [&str; 1] = ["POD_NAME"];
 
-/// Beginnings of the flags that a class may set by a variable: they tune how members work or narrow whom they trust, and say nothing of
-/// where data lie, in which form, who the members are and where they listen. What is not among them is refused, also what later versions
-/// of etcd bring. All flags of etcd 3.4 to 3.6 were looked at.
+/// Beginnings of the flags that a class may set by a variable: they tune how members work or narrow which certificates they
+/// trust, and do not set where data lie, in which form, which members there are and where they listen. What is not among
+/// them is refused, also what later versions of etcd bring. The list covers all flags of etcd 3.4 to 3.6.
 const TUNING: [&str; 44] = [
     "auth-token",
     "backend-batch-",
@@ -152,8 +152,8 @@ impl<'a> Cluster<'a> {
                     {"name": "peer", "containerPort": PEER_PORT, "protocol": "TCP"},
                     {"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"},
                 ],
-                // Twenty minutes to read a large log and to be sent what is missing. Then it is started again: what it read when it
-                // started, such as certificates of authorities, may have been mended since.
+                // Twenty minutes to read a large log and to be sent what is missing. Then it is started again: what it read
+                // when it started, such as certificates of authorities, may have been corrected since.
                 "startupProbe": {"httpGet": probe(CONSENSUS), "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 240},
                 "readinessProbe": {"httpGet": probe(CONSENSUS), "periodSeconds": 5, "timeoutSeconds": 5, "failureThreshold": 3},
                 "livenessProbe": {"httpGet": probe(ITSELF), "periodSeconds": 10, "timeoutSeconds": 10, "failureThreshold": 6},
@@ -175,7 +175,7 @@ impl<'a> Cluster<'a> {
         let token = format!("{}.{}", members.name, members.seen.database.namespace);
         let mut flags: Vec<String> = [
             ("name", me.to_owned()),
-            ("data-dir", "/var/lib/etcd/data".to_owned()), // a file system of its own has more at its root
+            ("data-dir", "/var/lib/etcd/data".to_owned()), // a volume with a file system of its own has other files at its root
             ("initial-cluster", all.join(",")),
             ("initial-cluster-token", token),
             ("initial-advertise-peer-urls", url(me)),
@@ -232,5 +232,5 @@ impl<'a> Cluster<'a> {
 
 /// Answers where a quorum does. A member whose quota is used up still serves reads, and what frees space.
 const CONSENSUS: &str = "/health?exclude=NOSPACE";
-/// Answers where the member itself does, whatever the others do: a restart mends no quorum.
+/// Answers where the member itself does, whatever the others do: a restart restores no quorum.
 const ITSELF: &str = "/health?serializable=true&exclude=NOSPACE&exclude=CORRUPT";

@@ -47,7 +47,7 @@ fn partitions_never_share_a_cluster() {
 }
 
 #[test]
-fn what_runs_is_planned_again_whatever_the_class_says_since() {
+fn what_runs_is_planned_again_whatever_edit_of_the_class_follows() {
     let started = with_volume(json!({"peerTls": {"secretName": "peers"}}));
     let first = planned(2, &started, Vec::new());
     let mut larger = started.clone();
@@ -84,7 +84,7 @@ fn a_partition_that_comes_back_takes_its_volumes_up_with_the_members_it_had() {
     assert_eq!(kept.len(), 3);
     let again = planned(3, &five, kept);
     assert_eq!(again.object("members-3"), three.object("members-3"));
-    assert_eq!(again.object("members-1")["spec"]["replicas"], 5, "one that never was is as the class says");
+    assert_eq!(again.object("members-1")["spec"]["replicas"], 5, "one that never was is as in the class");
 }
 
 #[test]
@@ -131,9 +131,9 @@ fn variables_tune_members_and_do_nothing_else() {
         AUTO_COMPACTION_MODE QUOTA_BACKEND_BYTES V2_DEPRECATION ENABLE_V2 EXPERIMENTAL_ENABLE_V2V3 EXPERIMENTAL_SET_MEMBER_LOCALADDR \
         SOMETHING_OF_ETCD_4";
     for flag in moving.split_whitespace() {
-        let said = wrong(&json!({"env": [{"name": format!("ETCD_{flag}"), "value": "x"}]}));
-        assert_eq!(said.len(), 1, "ETCD_{flag}: {said:?}");
-        assert!(said[0].starts_with("spec.env[0].name: ETCD_"), "{said:?}");
+        let errors = wrong(&json!({"env": [{"name": format!("ETCD_{flag}"), "value": "x"}]}));
+        assert_eq!(errors.len(), 1, "ETCD_{flag}: {errors:?}");
+        assert!(errors[0].starts_with("spec.env[0].name: ETCD_"), "{errors:?}");
     }
     let tuning = "ETCD_HEARTBEAT_INTERVAL ETCD_ELECTION_TIMEOUT ETCD_SNAPSHOT_COUNT ETCD_LOG_LEVEL ETCD_LOGGER ETCD_METRICS \
         ETCD_MAX_REQUEST_BYTES ETCD_MAX_WALS ETCD_GRPC_KEEPALIVE_TIMEOUT ETCD_CIPHER_SUITES ETCD_BACKEND_BATCH_LIMIT ETCD_CORS \
@@ -176,13 +176,13 @@ fn each_wrong_field_is_named_with_what_is_accepted() {
         )),
         none
     );
-    let said = wrong(&json!({
+    let errors = wrong(&json!({
         "replicas": 4, "image": "", "autoCompactionMode": "revision", "autoCompactionRetention": "1h", "quotaBackendBytes": 0,
         "clientTls": {"secretName": ""}, "peerTls": {"secretName": "A"}, "storageClassName": "fast", "nodeSelector": [],
         "env": [{"name": "ETCD_NAME"}, {"value": "x"}, {"name": "A"}, {"name": "A"}], "resources": {"cpu": 1},
         "imagePullSecrets": "x", "priorityClassName": 1
     }));
-    let paths: Vec<&str> = said.iter().filter_map(|error| error.split(':').next()).collect();
+    let paths: Vec<&str> = errors.iter().filter_map(|error| error.split(':').next()).collect();
     assert_eq!(
         paths,
         [

@@ -108,12 +108,12 @@ mod tests {
 
     #[test]
     fn each_wrong_field_is_named_with_what_is_accepted() {
-        let said = errors(json!({
+        let errors = errors(json!({
             "replicas": 10, "image": "a b", "partitionsPerCluster": 0, "resources": {"cpu": 1},
             "electionTimeout": "2", "heartbeatInterval": "0s", "snapshotInterval": "1d", "snapshotThreshold": 0,
             "volumeClaimTemplate": {"metadata": {"name": "config"}, "spec": {"accessModes": [], "resources": {"requests": {"storage": "big"}}}}
         }));
-        let paths: Vec<&str> = said.iter().filter_map(|error| error.split(':').next()).collect();
+        let paths: Vec<&str> = errors.iter().filter_map(|error| error.split(':').next()).collect();
         assert_eq!(
             paths,
             [

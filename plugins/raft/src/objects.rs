@@ -43,7 +43,7 @@ impl<'a> Cluster<'a> {
         Self { members, running, partitions }
     }
 
-    /// The ConfigMap that says who the members are and which partitions they keep.
+    /// The ConfigMap that lists the members and the partitions that they keep.
     pub fn config(&self, image: &str) -> Value {
         self.members.remembering(json!({
             "apiVersion": "v1",
@@ -99,7 +99,7 @@ impl<'a> Cluster<'a> {
         })
     }
 
-    /// The nodes' own format; images of the first era call the list `members`.
+    /// The nodes' own format; images of v0.1 call the list `members`.
     fn cluster_json(&self, image: &str) -> String {
         let members = &self.members;
         let members: Vec<Value> = members
@@ -107,7 +107,7 @@ impl<'a> Cluster<'a> {
             .map(|id| json!({"id": id, "host": members.host(&id), "apiPort": API_PORT, "protocolPort": PROTOCOL_PORT}))
             .collect();
         let partitions: Vec<Value> = self.partitions.iter().map(|partition| json!({"partition": partition.id})).collect();
-        let list = if is_first_era(image) { "members" } else { "replicas" };
+        let list = if is_v0_1(image) { "members" } else { "replicas" };
         text(&json!({list: members, "partitions": partitions}))
     }
 
@@ -126,19 +126,19 @@ impl<'a> Cluster<'a> {
     }
 }
 
-/// Whether an image, whatever its registry and digest, is one of the v0.1 era: `raft-replica` of any tag, or `raft-storage-node` of a
-/// tag v0.1.
-fn is_first_era(image: &str) -> bool {
+/// Whether an image, whatever its registry and digest, is one of v0.1: `raft-replica` of any tag, or `raft-storage-node` of
+/// a tag v0.1.
+fn is_v0_1(image: &str) -> bool {
     let (name, _) = image_parts(image);
     name.ends_with("raft-replica") || name.ends_with("raft-storage-node") && image_version(image) == Some((0, 1))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_first_era;
+    use super::is_v0_1;
 
     #[test]
-    fn the_image_name_tells_the_shape_of_its_configuration() {
+    fn the_image_name_decides_the_form_of_its_configuration() {
         for image in [
             "atomix/raft-replica:latest",
             "raft-replica",
@@ -149,7 +149,7 @@ mod tests {
             "docker.io/atomix/raft-storage-node:v0.1.0@sha256:00",
             "registry:5000/atomix/raft-storage-node:v0.1.0",
         ] {
-            assert!(is_first_era(image), "{image}");
+            assert!(is_v0_1(image), "{image}");
         }
         for image in [
             "atomix/raft-storage-node:v0.5.3",
@@ -164,7 +164,7 @@ mod tests {
             "raft-replica/node:1",
             "raft-replica:5000/node",
         ] {
-            assert!(!is_first_era(image), "{image}");
+            assert!(!is_v0_1(image), "{image}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! How the members of a cluster agree, in three languages: fields of the class, the protobuf message of the old gRPC API, and the
-//! nodes' own JSON. Knows no database.
+//! How the members of a cluster agree, in three encodings: fields of the class, the protobuf message of the old gRPC API,
+//! and the nodes' own JSON. Knows no database.
 
 use atomix_sdk::{Durations, FieldError, Group, INTEGER_MAX, Value, check_number, field_error, json, set};
 

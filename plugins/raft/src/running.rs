@@ -11,8 +11,8 @@ pub struct Started {
     pub replicas: u32,
     /// Partitions that share a cluster, for all clusters of the database.
     pub partitions_per_cluster: u32,
-    /// What the class annotation of the layout when the database was first planned: partitions per cluster, clusters.
-    asked: (Option<u32>, Option<u32>),
+    /// The class's layout when the database was first planned: partitions per cluster, clusters.
+    layout: (Option<u32>, Option<u32>),
 }
 
 /// The clusters of a database, each with what it was started with.
@@ -31,7 +31,7 @@ impl Remembered for Started {
         Some(Self {
             replicas: number("replicas").filter(|&replicas| NODES.contains(&replicas.into()))?,
             partitions_per_cluster: number("partitionsPerCluster").filter(|&count| count > 0)?,
-            asked: (number("classPartitionsPerCluster"), number("classClusters")),
+            layout: (number("classPartitionsPerCluster"), number("classClusters")),
         })
     }
 
@@ -39,8 +39,8 @@ impl Remembered for Started {
         json!({
             "replicas": self.replicas,
             "partitionsPerCluster": self.partitions_per_cluster,
-            "classPartitionsPerCluster": self.asked.0,
-            "classClusters": self.asked.1,
+            "classPartitionsPerCluster": self.layout.0,
+            "classClusters": self.layout.1,
         })
     }
 }
@@ -51,7 +51,7 @@ pub fn clusters(seen: &Seen<RaftClass>) -> Clusters {
     Clusters::of(seen, |first| Started {
         replicas: class.replicas,
         partitions_per_cluster: first.map_or(seen.database.partitions_per_cluster, |first| first.partitions_per_cluster),
-        asked: first.map_or((class.partitions_per_cluster, class.clusters), |first| first.asked),
+        layout: first.map_or((class.partitions_per_cluster, class.clusters), |first| first.layout),
     })
 }
 
@@ -75,10 +75,10 @@ fn note_layout(fresh: &Started, seen: &Seen<RaftClass>, mut plan: Plan) -> Plan 
     if database.partitions_per_cluster != kept {
         return plan.not_taken("database.spec.partitionsPerCluster", database.partitions_per_cluster, kept, why);
     }
-    if let Some(wanted) = moved(class.partitions_per_cluster, fresh.asked.0).filter(|&n| n != kept) {
+    if let Some(wanted) = moved(class.partitions_per_cluster, fresh.layout.0).filter(|&n| n != kept) {
         plan = plan.not_taken("spec.partitionsPerCluster", wanted, kept, why);
     }
-    if let Some(wanted) = moved(class.clusters, fresh.asked.1).filter(|&n| by_clusters(n) != kept) {
+    if let Some(wanted) = moved(class.clusters, fresh.layout.1).filter(|&n| by_clusters(n) != kept) {
         plan = plan.not_taken("spec.clusters", wanted, database.partitions.div_ceil(kept.max(1)), why);
     }
     plan

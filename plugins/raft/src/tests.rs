@@ -39,7 +39,7 @@ fn a_growing_database_moves_no_partition_and_touches_no_full_cluster() {
 }
 
 #[test]
-fn what_runs_is_planned_again_whatever_the_class_says_since() {
+fn what_runs_is_planned_again_whatever_edit_of_the_class_follows() {
     let claim = json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
     let started = json!({"replicas": 3, "volumeClaimTemplate": claim});
     let first = planned(request(3, 2, started.clone(), Vec::new()));
@@ -116,7 +116,7 @@ fn an_annotation_that_holds_nonsense_is_passed_over() {
 }
 
 #[test]
-fn a_pull_that_fails_again_and_again_is_told_once() {
+fn a_pull_that_fails_again_and_again_is_reported_once() {
     let states = |reason: &str| {
         let status = json!({"containerStatuses": [{"state": {"waiting": {"reason": reason, "message": reason}}}]});
         planned(request(1, 1, json!({}), vec![pod("raft-1-0", &status)])).plan.partitions

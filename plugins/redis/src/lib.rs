@@ -1,8 +1,8 @@
-//! The redis plugin: each cluster of a database is a Redis server that keeps its share of the partitions, behind a proxy that speaks
-//! the protocol of Atomix clients.
+//! The redis plugin: each cluster of a database is a Redis server that keeps its share of the partitions, behind a proxy
+//! that serves the protocol of Atomix clients.
 //!
-//! Further servers copy the first; nothing takes its place. The proxy, whose pods clients reach, and the servers are selected apart,
-//! and the proxy is led to the first server alone. A partition never moves to another cluster.
+//! Further servers copy the first; nothing takes its place. The proxy, whose pods clients reach, and the servers have
+//! selectors of their own, and the proxy connects to the first server alone. A partition never moves to another cluster.
 
 mod class;
 mod objects;

@@ -45,7 +45,7 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// The Service that leads to the first server, and to no copy of it, which would refuse writes.
+    /// The Service that selects the first server, and no copy of it, which would refuse writes.
     pub fn first_server(&self) -> Value {
         let mut service = self.servers.peers(&[("redis", PORT)]);
         if let Some(selector) = service.get_mut("spec").and_then(|spec| spec.get_mut("selector")) {
@@ -54,7 +54,7 @@ impl<'a> Cluster<'a> {
         self.servers.remembering(service)
     }
 
-    /// The Service that leads to all servers, so that the first finds its copies before it is ready.
+    /// The Service that selects all servers, so that the first finds its copies before it is ready.
     pub fn all_servers(&self) -> Value {
         let mut service = self.servers.peers(&[("redis", PORT)]);
         if let Some(metadata) = service.get_mut("metadata") {
@@ -101,7 +101,7 @@ impl<'a> Cluster<'a> {
         self.servers.set_at_once(backend.replicas, CONFIG, server.pod(&self.servers))
     }
 
-    /// The proxy: one pod, as two could both believe that they hold the clients' sessions.
+    /// The proxy: one pod, as each of two could take itself for the holder of the clients' sessions.
     pub fn proxy(&self) -> Value {
         let proxy = &self.proxy.seen.class.proxy;
         let redis = self.proxy.seen.endpoint(&self.servers.peers_name(), PORT);

@@ -69,14 +69,14 @@ fn the_first_server_and_the_proxy_decide() {
 }
 
 #[test]
-fn what_runs_is_planned_again_whatever_the_class_says_since() {
+fn what_runs_is_planned_again_whatever_edit_of_the_class_follows() {
     let volume = |size: &str| json!({"volumeClaimTemplate": {"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": size}}}}});
     let first = planned([4, 2], &volume("1Gi"), Vec::new());
     for (partitions, spec) in [([4, 2], volume("2Gi")), ([4, 2], json!({})), ([4, 1], volume("1Gi"))] {
         let again = planned(partitions, &spec, first.live(plugin()));
         assert!(again.objects == first.objects);
         assert_eq!(again.plan.unsupported.len(), 1);
-        // On volumes that were kept, servers do not start for the first time: their ConfigMap says so.
+        // On volumes that were kept, servers do not start for the first time, which their ConfigMap records.
         let again = planned(partitions, &spec, first.claims(plugin()));
         for ((id, object), (_, before)) in again.objects.iter().zip(&first.objects) {
             assert!(object == before || id.starts_with("config-"), "{id}");

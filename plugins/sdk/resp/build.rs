@@ -8,6 +8,6 @@ fn main() {
     let script = fs::read_to_string("src/server.sh").expect("the script lies beside this file");
     let is_code = |line: &&str| line.starts_with("#!") || !(line.is_empty() || line.starts_with('#'));
     let lines: Vec<&str> = script.lines().map(str::trim_start).filter(is_code).collect();
-    let out = env::var("OUT_DIR").expect("cargo says where");
+    let out = env::var("OUT_DIR").expect("cargo sets it");
     fs::write(Path::new(&out).join("server.sh"), lines.join("\n") + "\n").expect("the folder is writable");
 }

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-/// A quantity in thousandths, rounded up, or None if it is none; what is more than can be counted (16 PiB) is all the same.
+/// A quantity in thousandths, rounded up, or None if it is none; all that exceed what can be counted (16 PiB) are equal.
 /// See <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>.
 pub(crate) fn quantity(value: &Value) -> Option<u64> {
     let number;

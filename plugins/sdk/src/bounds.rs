@@ -1,5 +1,6 @@
-//! Bounds of what a class may hold and of what is said of it. The controller takes an answer that is beyond its own bounds for a fault of the
-//! plugin; a text that is too long for a message, or for a manifest, is the user's, who is told so. Knows no particular storage.
+//! Bounds of what a class may hold and of messages about it. The controller treats an answer beyond its own bounds as a
+//! fault of the plugin; a text of the user that is too long for a message is cut, and a spec that is too long for a manifest
+//! is refused. Knows no particular storage.
 
 use crate::field_error;
 use crate::types::{FieldError, Note, Reason, Refusal, StoragePlan};
@@ -8,11 +9,11 @@ use crate::types::{FieldError, Note, Reason, Refusal, StoragePlan};
 const SPEC_BYTES_MAX: usize = 128 * 1024;
 /// Deepest nesting of a spec. A manifest may be eight levels deeper, and what is for pods stands four or six deep in it.
 const SPEC_DEPTH_MAX: usize = 24;
-/// Most field errors, changes not taken, or notes of an answer, as many as the controller takes.
+/// Most field errors, changes not taken, or notes of an answer, as many as the controller accepts.
 const REMARKS_MAX: usize = 64;
-/// Most bytes of a field's path, as many as the controller takes.
+/// Most bytes of a field's path, as many as the controller accepts.
 const WORD_MAX: usize = 253;
-/// Most bytes of a message, as many as the controller takes.
+/// Most bytes of a message, as many as the controller accepts.
 const MESSAGE_MAX: usize = 4096;
 /// What is kept of the beginning, and of the end, of a message that is longer: what is wrong, and what is accepted.
 const MESSAGE_PART: usize = 1024;
@@ -49,21 +50,21 @@ fn depth(text: &str) -> usize {
     deepest
 }
 
-/// Field errors that the controller takes.
+/// Field errors that the controller accepts.
 pub fn errors(mut errors: Vec<FieldError>) -> Vec<FieldError> {
     if errors.len() > REMARKS_MAX {
         let more = errors.len() - (REMARKS_MAX - 1);
         errors.truncate(REMARKS_MAX - 1);
         errors.push(field_error("spec", format!("{more} more fields are wrong")));
     }
-    for FieldError { path, message: said } in &mut errors {
+    for FieldError { path, message: text } in &mut errors {
         word(path);
-        message(said);
+        message(text);
     }
     errors
 }
 
-/// A refusal that the controller takes.
+/// A refusal that the controller accepts.
 pub fn refusal(refusal: Refusal) -> Refusal {
     match refusal {
         Refusal::Invalid(found) => Refusal::Invalid(errors(found)),
@@ -74,7 +75,7 @@ pub fn refusal(refusal: Refusal) -> Refusal {
     }
 }
 
-/// A plan whose messages the controller takes.
+/// A plan whose messages the controller accepts.
 pub fn plan(mut plan: StoragePlan) -> StoragePlan {
     plan.unsupported.truncate(REMARKS_MAX);
     for change in &mut plan.unsupported {
@@ -84,7 +85,7 @@ pub fn plan(mut plan: StoragePlan) -> StoragePlan {
     plan.notes.truncate(REMARKS_MAX);
     let of_notes = plan.notes.iter_mut().map(|Note { reason, .. }| reason);
     let of_partitions = plan.partitions.iter_mut().filter_map(|state| state.problem.as_mut());
-    of_notes.chain(of_partitions).for_each(|Reason { message: said, .. }| message(said));
+    of_notes.chain(of_partitions).for_each(|Reason { message: text, .. }| message(text));
     plan
 }
 
@@ -111,7 +112,7 @@ mod tests {
     use crate::{reason, types::UnsupportedChange};
 
     #[test]
-    fn a_spec_that_no_manifest_could_hold_is_told_of() {
+    fn a_spec_that_no_manifest_could_hold_is_refused() {
         assert_eq!(
             check(r#"{"a": "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\"[[[[", "b": [[]]}"#),
             Ok(()),
@@ -125,11 +126,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_of_a_class_has_the_length_that_is_taken() {
+    fn messages_about_a_class_have_the_length_that_is_accepted() {
         let long = |with: &str| format!("\"{}\"; {with}", "ä".repeat(5000));
-        let said = errors(vec![field_error(format!("spec.\u{1b}{}", "ä".repeat(300)), long("a name is expected")); 100]);
-        assert_eq!((said.len(), &*said[63].message), (64, "37 more fields are wrong"));
-        let FieldError { path, message } = &said[0];
+        let bounded = errors(vec![field_error(format!("spec.\u{1b}{}", "ä".repeat(300)), long("a name is expected")); 100]);
+        assert_eq!((bounded.len(), &*bounded[63].message), (64, "37 more fields are wrong"));
+        let FieldError { path, message } = &bounded[0];
         assert!(path.starts_with("spec. ää") && path.len() <= 253, "{path}");
         assert!(
             message.starts_with("\"ää") && message.ends_with("ä\"; a name is expected") && message.len() < 2100,

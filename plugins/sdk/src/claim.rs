@@ -49,8 +49,8 @@ impl ClaimTemplate {
     }
 
     /// The template as it was remembered, [`ClaimTemplate::json`]; None if there is none.
-    pub fn remembered(said: Option<&Value>) -> Option<Self> {
-        said.filter(|template| !template.is_null()).cloned().map(Self)
+    pub fn remembered(template: Option<&Value>) -> Option<Self> {
+        template.filter(|template| !template.is_null()).cloned().map(Self)
     }
 
     /// The template as JSON, to be remembered.
@@ -129,8 +129,8 @@ impl ClaimTemplate {
             return Some(format!("asks for {}, not for {}", display(storage_of(&spec)), display(self.storage())));
         }
         for (field, default) in [(STORAGE_CLASS, None), ("volumeMode", Some("Filesystem"))] {
-            let said = |spec: &Value| spec[field].as_str().or(default).map(str::to_owned);
-            if let (Some(has), Some(wants)) = (said(&spec), said(&self.0["spec"]))
+            let of = |spec: &Value| spec[field].as_str().or(default).map(str::to_owned);
+            if let (Some(has), Some(wants)) = (of(&spec), of(&self.0["spec"]))
                 && has != wants
             {
                 return Some(format!("is of {field} {has:?}, not {wants:?}"));
@@ -140,7 +140,7 @@ impl ClaimTemplate {
     }
 }
 
-/// Whose claims a set of members can use.
+/// Which claims a set of members can use.
 pub(crate) struct Expected<'a> {
     pub(crate) kind: &'a str,
     pub(crate) memory: Option<&'a str>,
@@ -235,8 +235,8 @@ fn difference(wanted: Option<&ClaimTemplate>, kept: Option<&ClaimTemplate>) -> (
         }
         let class = |claim: &ClaimTemplate| claim.0["spec"][STORAGE_CLASS].clone();
         if class(now) != class(then) {
-            let said = |class: &Value| if class.is_null() { "the default one".to_owned() } else { display(class) };
-            return (format!("spec.{STORAGE_CLASS}"), said(&class(now)), said(&class(then)));
+            let shown = |class: &Value| if class.is_null() { "the default one".to_owned() } else { display(class) };
+            return (format!("spec.{STORAGE_CLASS}"), shown(&class(now)), shown(&class(then)));
         }
     }
     (format!("spec.{TEMPLATE}"), about(wanted), about(kept))

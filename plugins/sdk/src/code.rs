@@ -23,7 +23,7 @@ pub const POD_FAILED: &str = "PodFailed";
 /// The longest code, far above those of Kubernetes.
 const CHARS_MAX: usize = 64;
 
-/// Whether a text that somebody else wrote can stand as a code: one word.
+/// Whether a text of another program can stand as a code: one word.
 pub fn is_code(text: &str) -> bool {
     text.starts_with(|c: char| c.is_ascii_alphabetic())
         && text.chars().all(|c| c.is_ascii_alphanumeric())

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::plugin::Plugin;
 use crate::{FieldError, bounds, field_error, groups_wire, text};
 
-/// What the old API shows of a class, in the protocol that the class kind understands.
+/// What the old API shows of a class, in the protocol that the class kind serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     /// Members of each partition, at least 1.
@@ -18,7 +18,7 @@ pub struct Group {
 /// API: `partition_size` and `protocol.value`.
 pub type SpecOf = fn(value: &[u8], partition_size: u32) -> Result<Value, Vec<FieldError>>;
 
-/// How a class kind understands groups.
+/// How a class kind serves groups.
 pub(crate) struct Groups {
     pub(crate) kind: &'static str,
     pub(crate) version: &'static str,

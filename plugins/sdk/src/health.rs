@@ -119,7 +119,7 @@ impl Missing {
         }
     }
 
-    /// Replaces it by another that says more; of two that say as much the first stays.
+    /// Replaces it by another that explains more; of two that explain as much the first stays.
     fn or(&mut self, other: Missing) {
         if matches!((&*self, &other), (Missing::Unexplained(_), Missing::Explained(..)) | (Missing::Unexplained(None), _)) {
             *self = other;
@@ -170,7 +170,7 @@ fn missing_member(pod: Option<&Live>, claim: Option<&Live>) -> Option<Missing> {
     if let Some((code, why)) = first.chain(&rest).find_map(|container| why_not_ready(container, since)) {
         return Missing::explained(&code, why);
     }
-    // A gate that somebody else opens: all else of this condition shows in the containers.
+    // A gate that another program opens: all else of this condition shows in the containers.
     let gate = condition("Ready", "False").filter(|ready| ready["reason"] == "ReadinessGatesNotReady");
     if let Some((code, message)) = gate.and_then(reason_of) {
         return Missing::explained(&code, message);
@@ -241,7 +241,7 @@ fn clean(text: &str) -> String {
     one_line(text, MESSAGE_CHARS_MAX)
 }
 
-/// What somebody else wrote, as part of one line: without control characters, and cut after so many characters.
+/// A text of another program, as part of one line: without control characters, and cut after so many characters.
 pub fn one_line(text: &str, chars_max: usize) -> String {
     let mut out = String::new();
     for word in text.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty()) {
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn every_cause_that_a_pod_shows_is_named_with_what_kubernetes_says_of_it() {
+    fn every_cause_that_a_pod_shows_is_named_with_the_message_of_kubernetes() {
         let shown = |status| container(json!({"image": "i:1", "state": {"waiting": status}}));
         let missing = "secret \"s\" not found";
         for (given, code, words) in [
@@ -388,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_says_is_cut() {
+    fn texts_of_other_programs_are_cut() {
         let long = container(json!({"state": {"waiting": {"reason": "Other", "message": "word ".repeat(1000)}}})).1;
         assert!(long.len() < 700 && long.ends_with("..."), "{long}");
     }

@@ -14,7 +14,7 @@ pub enum ImagePullPolicy {
     Never,
 }
 
-/// Says what is wrong with the image in the field `path`, if it is none; `like` is one that is.
+/// Names what is wrong with the image in the field `path`, if it is none; `like` is one that is.
 pub fn check_image(path: &str, image: &str, like: &str, wrong: &mut impl FnMut(&str, String)) {
     if image.is_empty() || image.chars().any(|c| c.is_whitespace() || c.is_control()) {
         wrong(path, format!("{image:?} is no image; one like {like} is expected"));

@@ -1,7 +1,7 @@
 //! What a storage plugin is written with: a class type, a `plan` function and one macro.
 //!
-//! A plugin is a WebAssembly component that imports nothing. The controller shows it a database, its class and the live objects; it
-//! answers with the objects that there should be and the state of each partition. It keeps nothing between calls.
+//! A plugin is a WebAssembly component that imports nothing. The controller passes it a database, its class and the live
+//! objects; it returns the objects that there should be and the state of each partition. It keeps nothing between calls.
 //!
 //! ```
 //! use atomix_sdk::{Class, Kind, PartitionState, Plan, Plugin, Refusal, Seen, json};

@@ -40,8 +40,8 @@ impl<C> Members<'_, C> {
         self.object("v1", "Service", name, spec)
     }
 
-    /// Lets a drain of nodes evict no more than `most` members at a time, and any that is not ready: it serves nobody, and keeps its data
-    /// on its volume. Members that are not ready count against `most`, which so protects the others.
+    /// Lets a drain of nodes evict no more than `most` members at a time, and any that is not ready: it serves no client,
+    /// and keeps its data on its volume. Members that are not ready count against `most`, which so protects the others.
     pub fn budget(&self, most: u32) -> Value {
         let mut spec = json!({"maxUnavailable": most, "unhealthyPodEvictionPolicy": "AlwaysAllow"});
         set(&mut spec, "selector", json!({"matchLabels": self.selector()}));
@@ -74,8 +74,8 @@ impl<C> Members<'_, C> {
         self.remembering(self.object("apps/v1", "StatefulSet", &self.name, spec))
     }
 
-    /// Which claims of another storage, or of another shape, a StatefulSet of `replicas` members would take up by their names. It must not
-    /// be planned then. None once it is there: a plan without it would delete it.
+    /// Which claims of another storage, or of another shape, a StatefulSet of `replicas` members would take up by their
+    /// names. It must not be planned then. None once the StatefulSet is there: a plan without it would delete it.
     pub fn claims_of_others(&self, replicas: u32) -> Option<Reason> {
         let template = self.claim.filter(|_| self.seen.object("StatefulSet", &self.name).is_none())?;
         let memory = self.memory.map(|(key, _)| key);

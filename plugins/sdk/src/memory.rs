@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_grows_up_to_four_gib_and_says_where_it_ends() {
+    fn memory_grows_up_to_four_gib_and_returns_where_it_ends() {
         for (have, end, pages) in [
             (10, 10 * PAGE, 0),
             (10, 10 * PAGE + 1, 8),

@@ -1,5 +1,5 @@
-//! Writes the message of a panic into the guest's memory, where the host finds it after the trap. A plugin imports nothing, so there is
-//! nobody whom it could call. Knows no contract.
+//! Writes the message of a panic into the guest's memory, where the host finds it after the trap. A plugin imports nothing,
+//! so there is no function to report it to. Knows no contract.
 //!
 //! The form, for guests in other languages: at an address that is a multiple of eight, [`MARK`], then the number of bytes, then the
 //! text in UTF-8, of at most [`BYTES_MAX`]. Numbers are little-endian. The mark is written last; a constant of it that also stands in
@@ -44,7 +44,8 @@ fn write(panic: &PanicHookInfo<'_>) {
         None => message.write_str(text),
     };
     for (slot, half) in message.mark.iter_mut().zip(MARK) {
-        // SAFETY: it is ours. Volatile, so that the compiler neither drops what nobody here reads nor copies it from a constant.
+        // SAFETY: it is ours. Volatile, so that the compiler neither drops what nothing here reads nor copies it from a
+        // constant.
         unsafe { core::ptr::write_volatile(slot, half) };
     }
 }

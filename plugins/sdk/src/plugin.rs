@@ -63,13 +63,13 @@ impl Plugin {
     }
 
     #[doc(hidden)]
-    /// The contract's `plan`. What `validate` refuses is refused here too, before the plugin's own function is asked.
+    /// The contract's `plan`. What `validate` refuses is refused here too, before the plugin's own function is called.
     pub fn plan(&self, request: types::Request) -> Result<types::StoragePlan, Refusal> {
         let class = self.serves(&request.class.kind).map_err(|error| Refusal::Invalid(bounds::errors(vec![error])))?;
         (class.plan)(request).map(bounds::plan).map_err(bounds::refusal)
     }
 
-    /// How each class that does so understands groups.
+    /// The groups of each class that serves them.
     pub(crate) fn groups(&self) -> impl Iterator<Item = &Groups> {
         self.classes.iter().filter_map(|class| class.groups.as_ref())
     }

@@ -29,7 +29,7 @@ pub(crate) struct Shared {
     pub(crate) volumes: Option<&'static [&'static str]>,
 }
 
-/// Says why an environment variable of this name is not taken, if it is not.
+/// Why an environment variable of this name is not accepted; None if it is.
 pub type EnvRule = fn(&str) -> Option<String>;
 
 /// The shared fields of a class's spec.

@@ -83,8 +83,8 @@ pub struct Clusters<R> {
 }
 
 impl<R: Remembered> Clusters<R> {
-    /// Reads what is remembered of each cluster. `fresh` says what a new one starts with, given what the first of those that are known was
-    /// started with.
+    /// Reads what is remembered of each cluster. `fresh` returns what a new one starts with, given what the first of those
+    /// that are known was started with.
     pub fn of<C>(seen: &Seen<C>, fresh: impl FnOnce(Option<&R>) -> R) -> Self {
         let known = seen.remembered(R::KINDS, R::POINTER, Running::read);
         let with = fresh(known.iter().flatten().next().map(|first| &first.with));

@@ -82,8 +82,8 @@ impl<C> Seen<C> {
         }
     }
 
-    /// What each cluster was started with, by its number from 1: read from the annotation at `pointer` of live objects, the first that
-    /// makes sense of `kinds` in this order. These kinds are read with that pointer and [`CLUSTER_LABEL`].
+    /// What each cluster was started with, by its number from 1: read from the annotation at `pointer` of live objects, the
+    /// first that can be read, of `kinds` in this order. These kinds are read with that pointer and [`CLUSTER_LABEL`].
     pub fn remembered<R>(&self, kinds: &[&str], pointer: &str, read: fn(String) -> Option<R>) -> Vec<Option<R>> {
         let mut known = Vec::new();
         for live in kinds.iter().flat_map(|kind| self.objects(kind)) {

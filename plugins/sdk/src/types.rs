@@ -1,4 +1,4 @@
-//! What a plan is made of and what it answers. Knows no JSON of Kubernetes.
+//! What a plan is made of and what it returns. Knows no JSON of Kubernetes.
 //!
 //! These are the records of `wit/v0.1` with their fields, no more and no fewer: the bindings read and write them in place, so that nothing
 //! generated is part of this crate's interface, and nothing is converted.

@@ -62,7 +62,7 @@ pub fn config(primary: &Servers, replicas: &Servers, first_start: bool, newline:
     }))
 }
 
-/// The StatefulSet of the primary; one that is held runs on as it is, whatever its template says.
+/// The StatefulSet of the primary; one that is held runs on as it is, whatever its template is.
 pub fn primary(primary: &Servers, is_held: bool) -> Value {
     let mut set_of_one = primary.set_at_once(1, &directives(primary, None), pod(primary, &primary.name));
     if is_held && let Some(spec) = set_of_one.get_mut("spec") {

@@ -17,7 +17,7 @@ pub const CURRENT: &str = "/status/currentRevision";
 /// The revision that they should run.
 pub const UPDATE: &str = "/status/updateRevision";
 
-/// Whether a primary keeps running as it is, whatever its template says.
+/// Whether a primary keeps running as it is, whatever its template is.
 pub fn primary_is_held<C>(primary: (&Members<C>, &Health), replicas: (&Members<C>, &Health)) -> bool {
     let (servers, health) = primary;
     let is_down = health.ready == 0;
@@ -44,7 +44,7 @@ fn is_behind_its_template(live: &Live) -> bool {
     live.json(CURRENT) != live.json(UPDATE)
 }
 
-/// Whether all run what the template says, which the StatefulSet's controller has read, and are ready.
+/// Whether all run the newest template, which the StatefulSet's controller has read, and are ready.
 fn have_restarted<C>((servers, health): (&Members<C>, &Health)) -> bool {
     let is_observed = |live: &Live| live.json(GENERATION) == live.json(OBSERVED);
     health.problem.is_none() && stateful_set(servers).is_some_and(|live| is_observed(live) && !is_behind_its_template(live))

@@ -116,7 +116,7 @@ fn a_primary_restarts_after_its_replicas_or_when_it_need_not_wait_for_them() {
         assert!(is_held(1, ended(77, started), [runs("kv-1"), waits("kv-1-r")]), "it has no other password to restart with");
         assert!(is_held(1, ended(1, started), [waits("kv-1"), waits("kv-1-r")]), "the new image may be what ends replicas");
     }
-    assert!(!is_held(0, vec![ready("kv-1-0")], [waits("kv-1"), waits("kv-1-r")]), "there is nobody to wait for");
+    assert!(!is_held(0, vec![ready("kv-1-0")], [waits("kv-1"), waits("kv-1-r")]), "there is no replica to wait for");
     assert!(planned(1, &volume("1Gi", 1), Vec::new()).object("primary-1")["spec"].get("updateStrategy").is_some());
 }
 
@@ -132,13 +132,13 @@ fn a_replica_with_another_password_is_named() {
 }
 
 #[test]
-fn volumes_stay_whatever_the_class_says_since() {
+fn volumes_stay_whatever_edit_of_the_class_follows() {
     let first = planned(2, &volume("1Gi", 1), Vec::new());
     for edited in [volume("2Gi", 1), json!({"replicas": 1})] {
         let again = planned(2, &edited, first.live(plugin()));
         assert!(again.objects == first.objects, "after an edit to {edited}");
         assert_eq!(again.plan.unsupported.len(), 1);
-        // On volumes that were kept, servers do not start for the first time: their ConfigMap says so.
+        // On volumes that were kept, servers do not start for the first time, which their ConfigMap records.
         let again = planned(2, &edited, first.claims(plugin()));
         for ((id, object), (_, before)) in again.objects.iter().zip(&first.objects) {
             assert!(object == before || id.starts_with("config-"), "{id} after an edit to {edited}");

@@ -1,9 +1,9 @@
 //! How servers of Valkey and Redis start: the script that their pods run, what it reads, and the message with which it ends. Knows no
 //! class.
 //!
-//! Whether a server may start on the data of its volume only its pod can see. The script converts data to the form that the
-//! configuration asks for, or refuses; it holds a primary without data while a replica has some. It ends with one of its exit codes and
-//! a termination message `Reason: sentence`, which the plan reads.
+//! Whether a server may start on the data of its volume can only be found out in its pod. The script converts data to the
+//! form that the configuration asks for, or refuses; it holds a primary without data while a replica has some. It ends with
+//! one of its exit codes and a termination message `Reason: sentence`, which the plan reads.
 
 use atomix_sdk::code::is_code;
 use atomix_sdk::{Members, Reason, Seen, Value, json, one_line, reason, set};
@@ -17,7 +17,7 @@ pub const PORT: u16 = 6379;
 
 /// The script's exit code when the primary refuses its password, or asks for one that it does not have.
 pub const OTHER_PASSWORD: i64 = 77; // EX_NOPERM of sysexits.h
-/// Its exit code when the server would not find, or could not read, its data, or has no password where it should.
+/// Its exit code when the server would not find, or could not read, its data, or lacks a password that it should have.
 const REFUSED: i64 = 78;
 /// Its exit code when a person has to decide first.
 const UNDECIDED: i64 = 79;
@@ -242,7 +242,8 @@ fn refusal(container: &Value, member: &str) -> Option<Reason> {
     })
 }
 
-/// The warning that a password ends in a newline, which few mean to be part of it, from the first member that reports it.
+/// The warning that a password ends in a newline, which is rarely meant to be part of it, from the first member that reports
+/// it.
 pub fn newline<C>(members: &Members<C>, count: u32) -> Option<Reason> {
     members.names(count).find_map(|name| {
         let pod = members.seen.object("Pod", &name)?;
