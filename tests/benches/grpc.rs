@@ -21,14 +21,14 @@ use harness::grpc::controller::{GetPartitionGroupsRequest, PartitionGroupId};
 use harness::grpc::database::{DatabaseId, GetDatabaseRequest};
 use harness::grpc::membership::{GroupId, JoinGroupRequest};
 use harness::guard::{Guarded, Spec};
-use harness::load_generator::{Ask, Pace, dial, press};
+use harness::load_generator::{Call, Pace, dial, press};
 use harness::{dist, paths, ports};
 use kube::ResourceExt;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-/// What design promises: answers a second, divided by those of the bare server.
+/// The target of the design: answers a second, divided by those of the bare server.
 const RATIO_MIN: f64 = 0.8;
 const DATABASES: usize = 1000;
 const PARTITIONS: usize = 3;
@@ -154,7 +154,7 @@ async fn create(
 /// A call and what the controller answers.
 struct Case {
     name: &'static str,
-    ask: Ask,
+    call: Call,
     answer: Bytes,
 }
 
@@ -174,15 +174,15 @@ async fn cases(fixture: &Fixture, ns: &Namespace<'_>) -> Result<Vec<Case>> {
     let name = format!("db-{:04}", DATABASES / 2);
     let database = GetDatabaseRequest { id: Some(DatabaseId { name: name.clone(), namespace: ns.name.clone() }) };
     let groups = "/atomix.controller.ControllerService/GetPartitionGroups";
-    let asks = [
-        ("GetDatabase", Ask::new("/atomix.database.DatabaseService/GetDatabase", &database)),
-        ("GetPartitionGroups, one", Ask::new(groups, &GetPartitionGroupsRequest { id: id(&name) })),
-        ("GetPartitionGroups, all", Ask::new(groups, &GetPartitionGroupsRequest { id: id("") })),
+    let calls = [
+        ("GetDatabase", Call::new("/atomix.database.DatabaseService/GetDatabase", &database)),
+        ("GetPartitionGroups, one", Call::new(groups, &GetPartitionGroupsRequest { id: id(&name) })),
+        ("GetPartitionGroups, all", Call::new(groups, &GetPartitionGroupsRequest { id: id("") })),
     ];
     let mut cases = Vec::new();
-    for (name, ask) in asks {
-        let answer = ask.once(&channel).await?;
-        cases.push(Case { name, ask, answer });
+    for (name, call) in calls {
+        let answer = call.once(&channel).await?;
+        cases.push(Case { name, call, answer });
     }
     Ok(cases)
 }
@@ -200,7 +200,7 @@ async fn serve_bare(fixture: &Fixture, program: PathBuf, cases: &[Case]) -> Resu
     let process = Guarded::spawn(&Spec { name, program, args, env: Vec::new(), log, grace: Duration::ZERO })?;
     for case in cases {
         let same = eventually(SOON, "the bare server answers", || async {
-            let answer = case.ask.once(&dial(&address, 1).await?[0]).await?;
+            let answer = case.call.once(&dial(&address, 1).await?[0]).await?;
             Ok(Eventually::when(answer == case.answer, || "something else".to_owned()))
         });
         same.await?;
@@ -233,7 +233,7 @@ async fn read(fixture: &Fixture, bare: &Server, case: &Case, connections: usize)
     for round in 0..=ROUNDS {
         for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
             let before = cpu_secs_of(pids[side])?;
-            let pace = press(&channels[side], &case.ask, case.answer.len(), CALLS, ROUND).await?;
+            let pace = press(&channels[side], &case.call, case.answer.len(), CALLS, ROUND).await?;
             if round > 0 {
                 cpu_secs[side] += cpu_secs_of(pids[side])? - before;
                 paces[side].push(pace);
@@ -277,7 +277,7 @@ struct Change {
     ratio: f64,
 }
 
-/// Opens streams of one group; says what one costs in KiB of resident memory, and how long changes take to reach all.
+/// Opens streams of one group; returns what one costs in KiB of resident memory, and how long changes take to reach all.
 async fn watchers(fixture: &Fixture, ns: &Namespace<'_>) -> Result<(f64, Change)> {
     let members = api(ns, "Member", "members");
     for at in 0..MEMBERS {
@@ -288,21 +288,21 @@ async fn watchers(fixture: &Fixture, ns: &Namespace<'_>) -> Result<(f64, Change)
     }
     ns.settled().await;
     let group = Some(GroupId { name: "peers".to_owned(), namespace: ns.name.clone() });
-    let ask =
-        Ask::new("/atomix.membership.MembershipService/JoinGroup", &JoinGroupRequest { member: None, group_id: group });
+    let call =
+        Call::new("/atomix.membership.MembershipService/JoinGroup", &JoinGroupRequest { member: None, group_id: group });
     let channels = dial(&fixture.controller.grpc(), CONNECTIONS[1]).await?;
     for channel in &channels {
-        drop(ask.stream(channel).await?); // what the connection itself takes is there before streams are counted
+        drop(call.stream(channel).await?); // what the connection itself takes is there before streams are counted
     }
     let before = resident_kib(fixture)?;
-    let (told, mut arrivals) = mpsc::unbounded_channel();
+    let (sender, mut arrivals) = mpsc::unbounded_channel();
     let mut tasks = tokio::task::JoinSet::new();
     for channel in channels.iter().cycle().take(STREAMS) {
-        let (mut memberships, told) = (ask.stream(channel).await?, told.clone());
+        let (mut memberships, sender) = (call.stream(channel).await?, sender.clone());
         memberships.message().await?.context("a stream opens with the membership")?;
         tasks.spawn(async move {
             while let Ok(Some(_)) = memberships.message().await {
-                let _ = told.send(Instant::now());
+                let _ = sender.send(Instant::now());
             }
         });
     }
@@ -316,8 +316,8 @@ async fn watchers(fixture: &Fixture, ns: &Namespace<'_>) -> Result<(f64, Change)
         let start = Instant::now();
         let params = PatchParams::default();
         let (written, seen) = tokio::join!(members.patch("m-0", &params, &patch), async {
-            while let Some(said) = events.next().await {
-                if matches!(said, Ok(WatchEvent::Modified(_))) {
+            while let Some(change_seen) = events.next().await {
+                if matches!(change_seen, Ok(WatchEvent::Modified(_))) {
                     return Some(start.elapsed());
                 }
             }
@@ -327,7 +327,7 @@ async fn watchers(fixture: &Fixture, ns: &Namespace<'_>) -> Result<(f64, Change)
         let seen = seen.context("the watch of members ended")?.as_secs_f64() * 1e3;
         let mut took = Vec::with_capacity(STREAMS);
         while took.len() < STREAMS {
-            let arrival = tokio::time::timeout(SOON, arrivals.recv()).await.context("a stream does not hear of a change")?;
+            let arrival = tokio::time::timeout(SOON, arrivals.recv()).await.context("a stream does not get a change")?;
             took.push((arrival.context("streams are open")? - start).as_secs_f64() * 1e3);
         }
         took.sort_by(f64::total_cmp);
@@ -342,8 +342,8 @@ async fn watchers(fixture: &Fixture, ns: &Namespace<'_>) -> Result<(f64, Change)
 
 /// Processor time that a process has used (proc(5), stat, fields 14 and 15).
 fn cpu_secs_of(pid: i32) -> Result<f64> {
-    const TICKS_A_SECOND: f64 = 100.0; // what Linux tells programs, whatever it counts in
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("Linux says how long a process has run")?;
+    const TICKS_A_SECOND: f64 = 100.0; // what Linux reports to programs, whatever it counts in
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("Linux reports how long a process has run")?;
     let fields = stat.rsplit_once(')').context("stat names the program")?.1;
     let ticks: Vec<f64> = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse().ok()).collect();
     Ok(ticks.iter().sum::<f64>() / TICKS_A_SECOND)

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use harness::deployed_controller::DeployedController;
 use harness::eventually::{Eventually, eventually};
 use harness::fixture::{Fixture, fixture_on_nodes};
-use harness::go::say;
+use harness::go::print_progress;
 use harness::real_nodes::{self, PAUSE};
 use harness::{dist, paths};
 use serde_json::{Value, json};
@@ -32,12 +32,12 @@ async fn measure() -> Result<()> {
     let memory_before = resident_mib(fixture).await?;
     let (mut ours, mut plain) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        say(&format!("round {} of {ROUNDS}: etcd as a Database, then by kubectl apply …", round + 1));
+        print_progress(&format!("round {} of {ROUNDS}: etcd as a Database, then by kubectl apply …", round + 1));
         ours.push(as_database(fixture, &format!("ours-{round}")).await?);
         plain.push(by_hand(fixture, &format!("plain-{round}")).await?);
     }
     let (ours, plain) = (median(ours), median(plain));
-    say(&format!("{DATABASES} databases …"));
+    print_progress(&format!("{DATABASES} databases …"));
     many(fixture).await?;
     let memory_after = resident_mib(fixture).await?;
     let (node, start) = replica_start(fixture).await?;

@@ -1,6 +1,7 @@
-//! How much the sandbox costs: a plan of 15 manifests in a fresh instance, against the same planner as a program of this machine, of
-//! the same profile and with the same allocator. Both end with the manifests' text, the same to the byte, or nothing is measured.
-//! What comes on top before anything is written, reading that text and checking the answer, is told beside it.
+//! How much the sandbox costs: a plan of 15 manifests in a fresh instance, against the same planner as a program of this
+//! machine, of the same profile and with the same allocator. Both end with the manifests' text, the same to the byte, or
+//! nothing is measured. What comes on top before anything is written, reading that text and checking the answer, is printed
+//! beside it.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,7 +17,7 @@ use serde_json::json;
 /// Plans of one measurement, and measurements of each kind, which alternate; the median counts.
 const PLANS: u32 = 2000;
 const MEASUREMENTS: usize = 9;
-/// What design promises.
+/// The target of the design.
 const RATIO_MAX: f64 = 2.5;
 
 fn main() -> Result<()> {
@@ -79,7 +80,7 @@ fn measured_natively(planner: &PathBuf) -> Result<f64> {
     text.lines().next().context("the native planner printed nothing")?.parse().context("the native planner printed no time")
 }
 
-/// Holds the two answers together, and gives their manifests.
+/// Compares the two answers, and returns their manifests.
 fn same_answer(plugin: &Revision, request: &Request, planner: &PathBuf) -> Result<Vec<String>> {
     let ours = plugin.plan_texts(request)?.map_err(|refusal| anyhow::anyhow!("{refusal:?}"))?;
     let output = Command::new(planner).arg("1").output().context("could not run the native planner")?;

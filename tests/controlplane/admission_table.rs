@@ -1,5 +1,5 @@
-//! One table says what may be written for a database: `tests/admission/`, a manifest a row. The host and the API server's policy, which
-//! knows the controller's account only, give each the same verdict.
+//! One table lists what may be written for a database: `tests/admission/`, a manifest a row. The host and the API server's
+//! policy, which sees the controller's account only, reach the same verdict on each.
 
 use atomix_decide::admission::{self, Admitted};
 use atomix_model::contract::{ClassSeen, DatabaseSeen, Descriptor, ObjectKind, Plan, PlannedObject, Request};
@@ -118,7 +118,7 @@ fn definition(kind: &str, plural: &str, group: &str) -> Value {
                 "type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}})
 }
 
-/// Asks the API server, as the controller's account, whether it would take a manifest.
+/// Sends a manifest to the API server by dry run, as the controller's account.
 async fn taken(ns: &Namespace<'_>, kind: &ObjectKind, manifest: &Value) -> Result<(), String> {
     let client = ns.fixture().plane.client_as("controller").await.unwrap();
     let gvk = GroupVersionKind::gvk(&kind.group, &kind.version, &kind.kind);
@@ -159,25 +159,25 @@ async fn the_policy_gives_each_row_the_verdict_of_the_host() {
     for row in &rows {
         let (manifest, host) = match admitted(row, &database) {
             Ok(admitted) => (admitted.objects.into_iter().next().unwrap().manifest, None),
-            Err(said) => {
+            Err(error) => {
                 let mut manifest = row.manifest();
                 manifest["metadata"]["namespace"] = json!("n");
                 manifest["metadata"]["labels"]["app"] = json!("atomix");
                 manifest["metadata"]["labels"]["database"] = json!("d.n");
                 manifest["metadata"]["ownerReferences"] = owner.clone();
-                (manifest, Some(said))
+                (manifest, Some(error))
             }
         };
         let policy = taken(&ns, &row.kind(&manifest), &manifest).await.err();
-        let says = |said: &Option<String>, wanted: &Option<String>| match (said, wanted) {
-            (Some(said), Some(wanted)) => said.contains(wanted.as_str()),
-            (said, wanted) => said.is_none() && wanted.is_none(),
+        let fits = |error: &Option<String>, wanted: &Option<String>| match (error, wanted) {
+            (Some(error), Some(wanted)) => error.contains(wanted.as_str()),
+            (error, wanted) => error.is_none() && wanted.is_none(),
         };
-        if !says(&host, &row.host) || !says(&policy, &row.policy) {
+        if !fits(&host, &row.host) || !fits(&policy, &row.policy) {
             wrong.push(format!("{}\n  host: {host:?}\n  policy: {policy:?}", row.row));
         }
         if (row.host.is_some() != row.policy.is_some()) != row.policy_cannot.is_some() {
-            wrong.push(format!("{}: the two differ, and the row does not say why", row.row));
+            wrong.push(format!("{}: the two differ, and the row does not give the reason", row.row));
         }
     }
     assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), rows.len(), wrong.join("\n"));

@@ -1,4 +1,4 @@
-//! What a user is told of a class or a Database while it is written, by a plugin that is asked beforehand.
+//! Errors and warnings that a user gets while a class or a Database is written, from a plugin that is called beforehand.
 
 use harness::eventually::Eventually;
 use harness::fixture::{private_fixture, shared_fixture};
@@ -6,27 +6,30 @@ use harness::fixture::{private_fixture, shared_fixture};
 #[tokio::test]
 async fn a_class_that_its_plugin_does_not_accept_is_refused_field_by_field() {
     let ns = shared_fixture().await.namespace("review-class").await;
-    ns.eventually("the plugin is asked", || async {
+    ns.eventually("the plugin is called", || async {
         let class = "{apiVersion: storage.cloud.atomix.io/v1beta1, kind: RaftStorageClass, metadata: {name: a}, spec: {electionTimeout: soon}}";
-        let said = ns.kubectl_output(&["create", "--dry-run=server", "-f", "-"], Some(class)).await;
-        let wanted = said.contains("The RaftStorageClass \"a\" is invalid") && said.contains("spec.electionTimeout");
-        Ok(Eventually::when(wanted, || said))
+        let output = ns.kubectl_output(&["create", "--dry-run=server", "-f", "-"], Some(class)).await;
+        let wanted = output.contains("The RaftStorageClass \"a\" is invalid") && output.contains("spec.electionTimeout");
+        Ok(Eventually::when(wanted, || output))
     })
     .await;
 }
 
 #[tokio::test]
-async fn an_edit_that_restarts_or_removes_is_counted_and_what_cannot_be_yet_is_said() {
+async fn an_edit_that_restarts_or_removes_is_counted_and_what_cannot_be_yet_is_warned_of() {
     let ns = shared_fixture().await.namespace("review").await;
     let database = |name: &str, kind: &str, more: &str| {
         format!(
             "{{apiVersion: cloud.atomix.io/v1beta3, kind: Database, metadata: {{name: {name}}}, spec: {{{more} storageClass: {{kind: {kind}, name: raft}}}}}}"
         )
     };
-    let said = ns.kubectl_output(&["create", "-f", "-"], Some(&database("lost", "RaftStorage", ""))).await;
-    assert!(said.contains("Warning: no plugin serves kind RaftStorage") && said.contains("RaftStorageClass"), "{said}");
-    let said = ns.kubectl_output(&["create", "-f", "-"], Some(&database("early", "RaftStorageClass", ""))).await;
-    assert!(said.contains("Warning: there is no RaftStorageClass raft"), "{said}");
+    let output = ns.kubectl_output(&["create", "-f", "-"], Some(&database("lost", "RaftStorage", ""))).await;
+    assert!(
+        output.contains("Warning: no plugin serves kind RaftStorage") && output.contains("RaftStorageClass"),
+        "{output}"
+    );
+    let output = ns.kubectl_output(&["create", "-f", "-"], Some(&database("early", "RaftStorageClass", ""))).await;
+    assert!(output.contains("Warning: there is no RaftStorageClass raft"), "{output}");
     ns.kubectl(["delete", "database", "--all"]).await;
 
     ns.create(
@@ -34,11 +37,11 @@ async fn an_edit_that_restarts_or_removes_is_counted_and_what_cannot_be_yet_is_s
     )
     .await;
     for name in ["one", "two"] {
-        let said = ns.kubectl_output(&["create", "-f", "-"], Some(&database(name, "RaftStorageClass", ""))).await;
-        assert!(!said.contains("Warning"), "{said}");
+        let output = ns.kubectl_output(&["create", "-f", "-"], Some(&database(name, "RaftStorageClass", ""))).await;
+        assert!(!output.contains("Warning"), "{output}");
         ns.wait(&format!("database/{name}"), "Ready").await;
     }
-    // What would go is counted, however one says so; `--dry-run=server` asks and changes nothing.
+    // What would go is counted, by whatever command; `--dry-run=server` changes nothing.
     ns.kubectl(["scale", "database/two", "--replicas=3"]).await;
     ns.until("database/two", "three partitions are ready", |found| {
         found.iter().any(|db| db["status"]["readyPartitions"] == 3)
@@ -58,29 +61,29 @@ async fn an_edit_that_restarts_or_removes_is_counted_and_what_cannot_be_yet_is_s
         &["scale", "database/two", "--replicas=1", "--dry-run=server"],
         &["scale", "database/two", "--replicas=1"],
     ] {
-        let said = ns.kubectl_output(edit, None).await;
-        assert!(said.contains("Warning: this removes 6 pods of 1 database"), "{edit:?}: {said}");
+        let output = ns.kubectl_output(edit, None).await;
+        assert!(output.contains("Warning: this removes 6 pods of 1 database"), "{edit:?}: {output}");
     }
     ns.until("database/two", "one partition is left", |found| found.iter().any(|db| db["status"]["readyPartitions"] == 1))
         .await;
     let patch = |image: &str| format!(r#"{{"spec": {{"image": "{image}"}}}}"#);
-    let said = ns
+    let output = ns
         .kubectl_output(
             &["patch", "raftstorageclass/raft", "--type=merge", "-p", &patch("atomix/raft-storage-node:v0.5.2")],
             None,
         )
         .await;
-    assert!(said.contains("Warning: this restarts 6 pods of 2 databases, one at a time"), "{said}");
-    let said = ns
+    assert!(output.contains("Warning: this restarts 6 pods of 2 databases, one at a time"), "{output}");
+    let output = ns
         .kubectl_output(&["patch", "raftstorageclass/raft", "--type=merge", "-p", r#"{"spec": {"replicas": 5}}"#], None)
         .await;
-    assert!(said.contains("Warning: Database review/one: ") && said.contains("stays 3, not 5"), "{said}");
-    let said = ns.kubectl_output(&["label", "raftstorageclass/raft", "a=b"], None).await;
-    assert!(!said.contains("Warning"), "{said}");
+    assert!(output.contains("Warning: Database review/one: ") && output.contains("stays 3, not 5"), "{output}");
+    let output = ns.kubectl_output(&["label", "raftstorageclass/raft", "a=b"], None).await;
+    assert!(!output.contains("Warning"), "{output}");
 }
 
 #[tokio::test]
-async fn a_name_that_is_too_long_for_what_is_made_of_it_is_said_while_it_is_written() {
+async fn a_name_that_is_too_long_for_what_is_made_of_it_is_warned_of_while_it_is_written() {
     let fixture = private_fixture("review-names").await;
     fixture.install("web").await.unwrap();
     let ns = fixture.namespace("review-names").await;
@@ -96,14 +99,16 @@ async fn a_name_that_is_too_long_for_what_is_made_of_it_is_said_while_it_is_writ
     let (short, long) = ("s", "a-name-that-is-as-long-as-names-of-databases-ar");
     ns.eventually("a name is judged by what becomes of it", || async {
         let create = ["create", "--dry-run=server", "-f", "-"];
-        let said = ns.kubectl_output(&create, Some(&database(long))).await;
-        let told = said.contains("Warning: plugin web ") && said.contains("at most 63 characters are expected");
-        Ok(Eventually::when(told && !ns.kubectl_output(&create, Some(&database(short))).await.contains("Warning"), || said))
+        let output = ns.kubectl_output(&create, Some(&database(long))).await;
+        let warned = output.contains("Warning: plugin web ") && output.contains("at most 63 characters are expected");
+        Ok(Eventually::when(warned && !ns.kubectl_output(&create, Some(&database(short))).await.contains("Warning"), || {
+            output
+        }))
     })
     .await;
-    // Nothing is refused, and conditions say the same afterwards.
+    // Nothing is refused, and conditions report the same afterwards.
     ns.create(&database(long)).await;
-    ns.until(&format!("database/{long}"), "the condition says so too", |found| {
+    ns.until(&format!("database/{long}"), "the condition reports it too", |found| {
         found.iter().any(|db| db["status"]["conditions"].to_string().contains("at most 63 characters are expected"))
     })
     .await;

@@ -1,4 +1,4 @@
-//! What an earlier database of the name left behind is taken over on one word of the user, and nothing else is.
+//! What an earlier database of the name left behind is taken over by one command of the user, and nothing else is.
 
 use atomix_decide::objects::admission_policy;
 use atomix_model::condition::Reason;
@@ -31,8 +31,8 @@ fn owners(objects: &[Value]) -> Vec<Value> {
     objects.iter().map(|object| object["metadata"]["ownerReferences"][0]["uid"].clone()).collect()
 }
 
-/// Waits until the garbage collector of Kubernetes knows Partitions. It looks for new kinds every half minute; until then it does not
-/// orphan them, but deletes them later.
+/// Waits until the garbage collector of Kubernetes has discovered Partitions. It looks for new kinds every half minute;
+/// until then it does not orphan them, but deletes them later.
 async fn partitions_are_collected(ns: &Namespace<'_>) {
     ns.kubectl(["create", "configmap", "owner"]).await;
     let uid = &ns.one("configmap/owner").await["metadata"]["uid"];
@@ -45,9 +45,9 @@ async fn partitions_are_collected(ns: &Namespace<'_>) {
 }
 
 /// The one command that a status names, run as it is printed.
-async fn do_as_told(ns: &Namespace<'_>) {
+async fn run_the_printed_command(ns: &Namespace<'_>) {
     let database = ns
-        .until("database/db", "the way out is told", |found| {
+        .until("database/db", "the status names the way out", |found| {
             found.iter().any(|db| {
                 let message = condition(db, "Degraded")["message"].as_str().unwrap_or_default();
                 has(db, "Degraded", "True", "NameTaken") && message.contains("kubectl ") && has(db, "Ready", "False", "")
@@ -85,12 +85,12 @@ async fn what_a_deleted_database_left_behind_is_adopted_and_no_pod_restarts() {
     let count = ours(&ns).await.len();
     partitions_are_collected(&ns).await;
     ns.kubectl(["delete", "database/db", "--cascade=orphan"]).await;
-    ns.until(CHILDREN, "nobody owns them", |found| {
+    ns.until(CHILDREN, "they have no owner", |found| {
         let of_db = |object: &&Value| object["metadata"]["annotations"]["cloud.atomix.io/hash"].is_string();
         found.iter().filter(of_db).all(|object| object["metadata"]["ownerReferences"].is_null())
     })
     .await;
-    // A foreign object under a name of ours: no hash, though it says that it is ours.
+    // A foreign object under a name of ours: no hash, though its labels are ours.
     ns.kubectl(["delete", "service/db-1"]).await;
     let foreign = json!({"apiVersion": "v1", "kind": "Service", "spec": {"ports": [{"port": 80}]},
         "metadata": {"name": "db-1", "labels": {"app": "atomix", "database": "db.adopted"}}});
@@ -111,7 +111,7 @@ async fn what_a_deleted_database_left_behind_is_adopted_and_no_pod_restarts() {
         assert_eq!(object["metadata"]["ownerReferences"], Value::Null, "{object:#}");
     }
     assert_eq!(ours(&ns).await.len(), count - 1);
-    do_as_told(&ns).await;
+    run_the_printed_command(&ns).await;
     ns.until("database/db", "what is foreign is in the way", |found| {
         found.iter().any(|db| {
             let message = condition(db, "Degraded")["message"].as_str().unwrap_or_default();
@@ -156,9 +156,9 @@ async fn what_a_backup_brought_back_is_adopted_and_follows_its_class_again() {
         ns.create(&restored.to_string()).await;
     }
     ns.create(database()).await;
-    do_as_told(&ns).await;
+    run_the_printed_command(&ns).await;
     adopted(&ns, count).await;
-    // Whoever restored it does not hold its fields: what the class drops goes.
+    // The client that restored it does not manage its fields: what the class drops goes.
     let edit = r#"{"spec": {"resources": null, "env": [{"name": "A", "value": "1"}]}}"#;
     ns.kubectl(["patch", "raftstorageclass/raft", "--type=merge", "-p", edit]).await;
     ns.until("statefulset/db-1", "the limit is gone", |found| {

@@ -1,5 +1,5 @@
-//! Every call with any request: it is answered, or refused in a way that tells the client what to do better, and nothing but names
-//! reaches the API server.
+//! Every call with any request: it is answered, or refused with a message by which the client can correct it, and nothing
+//! but names reaches the API server.
 
 use harness::controller::USER;
 use harness::fixture::shared_fixture;
@@ -97,7 +97,7 @@ async fn any_request_is_answered_or_refused() {
         for method in &methods {
             let stream = method.ends_with("JoinGroup") || method.ends_with("EnterElection");
             let limit = [("grpc-timeout", "200m")]; // for what would go on for ever
-            let answer = wire.ask(method, if stream { &limit } else { &[] }, framed(&bytes)).await;
+            let answer = wire.send(method, if stream { &limit } else { &[] }, framed(&bytes)).await;
             let status = answer.status().await;
             let fits = status.as_ref().is_some_and(|(code, message)| match *code {
                 0 | INVALID_ARGUMENT | NOT_FOUND | ALREADY_EXISTS | PERMISSION_DENIED => true,
@@ -109,7 +109,7 @@ async fn any_request_is_answered_or_refused() {
             refused += usize::from(status.is_some_and(|(code, _)| code != 0));
         }
     }
-    assert!(refused > REQUESTS, "{refused} refused"); // else nothing was asked that says anything
+    assert!(refused > REQUESTS, "{refused} refused"); // else the requests were of no use
     assert!(!controller.log_tail(usize::MAX).contains("panicked"), "a call panicked: {}", controller.log_tail(40));
     for request in ns.fixture().requests_since(mark).await.iter().filter(|request| request.user == USER) {
         let path = request.uri.split('?').next().unwrap_or_default();

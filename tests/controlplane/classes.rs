@@ -1,4 +1,4 @@
-//! Classes: edits reach the right databases and only those; kinds that nobody serves; a hundred databases at once.
+//! Classes: edits reach the right databases and only those; kinds that no plugin serves; a hundred databases at once.
 
 use harness::audit::table;
 use harness::conditions::{condition, has};
@@ -138,7 +138,11 @@ async fn a_controller_bound_to_one_namespace_serves_that_and_no_other() {
     }
     inside.wait("database/db", "Ready").await;
     let status = outside.one("database/db").await["status"].clone();
-    assert_eq!((&status["observedGeneration"], &status["phase"]), (&json!(-1), &Value::Null), "nobody has looked at it");
+    assert_eq!(
+        (&status["observedGeneration"], &status["phase"]),
+        (&json!(-1), &Value::Null),
+        "no controller has written it"
+    );
     assert!(outside.get("partitions").await.is_empty());
 }
 
@@ -150,7 +154,7 @@ fn of_the_platform(name: &str, unset: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_is_left_to_the_platform_can_be_said_in_every_way_of_applying() {
+async fn what_is_left_to_the_platform_can_be_set_in_every_way_of_applying() {
     let fixture = shared_fixture().await;
     let ns = fixture.namespace("platform").await;
     let unset = "securityContextUnset: [runAsUser, runAsGroup, fsGroup]";

@@ -76,7 +76,7 @@ async fn the_webhook_from_its_first_start_on() {
     let kubectl = Kubectl::new(&plane);
     let client = plane.client().await.unwrap();
 
-    // Until a controller serves, the stored version works and the old one says why it does not.
+    // Until a controller serves, the stored version works and the old one answers why it does not.
     let databases = [database(&client, "v1beta2"), database(&client, "v1beta3")];
     let given = object("cloud.atomix.io/v1beta3", "early", &json!({"partitions": 3, "storageClass": class()}));
     databases[1].create(&PostParams::default(), &given).await.unwrap();
@@ -152,7 +152,7 @@ impl Server {
             service: "atomix-controller".to_owned(),
             cluster_domain: "cluster.local".to_owned(),
         };
-        let (tell, ready) = watch::channel(false);
+        let (sender, ready) = watch::channel(false);
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let stopped = async move {
             let _ = stopped.await;
@@ -164,7 +164,7 @@ impl Server {
                 client,
                 options,
                 webhook::admission_review::Reviewer::default(),
-                tell,
+                sender,
                 stopped,
             )),
         }

@@ -110,7 +110,7 @@ async fn deleting_plugin_class_or_definition_prunes_nothing() {
 
     let kube_system = fixture.kubectl().namespace("kube-system");
     kube_system.run(["delete", "configmap/atomix-plugin-raft"]).await.unwrap();
-    ns.until("database/db", "the plugin is said to be removed", |found| {
+    ns.until("database/db", "the plugin is reported as removed", |found| {
         found.iter().any(|db| has(db, "PluginCurrent", "False", "Removed") && has(db, "Accepted", "True", ""))
     })
     .await;

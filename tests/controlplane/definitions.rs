@@ -92,8 +92,8 @@ async fn what_cannot_be_is_refused_in_a_sentence() {
     }
 }
 
-/// References to a database as the one owner. It is there, since the garbage collector removes what nobody owns; and its kind of
-/// class is nobody's, so that the controller makes nothing of it.
+/// References to a database as the one owner. It is there, since the garbage collector removes what has no owner; and no
+/// plugin serves its kind of class, so that the controller makes nothing of it.
 async fn owner(ns: &Namespace<'_>, name: &str) -> Value {
     ns.create(&format!(
         "apiVersion: cloud.atomix.io/v1beta3\nkind: Database\nmetadata: {{name: {name}}}\nspec: {{storageClass: {{kind: Nobodys, name: a}}}}\n"
@@ -196,11 +196,11 @@ async fn the_controllers_account_may_write_no_lease_but_its_own() {
     let foreign = "apiVersion: coordination.k8s.io/v1\nkind: Lease\nmetadata: {name: foreign}\nspec: {holderIdentity: a}\n";
     fixture.kubectl().namespace(NAMESPACE).run_with(["create", "-f", "-"], foreign).await.unwrap();
     let lease = ns.must(leases.get("foreign").await).await;
-    for (deed, done) in [
+    for (action, done) in [
         ("replace", leases.replace("foreign", &Default::default(), &lease).await.map(drop)),
         ("delete", leases.delete("foreign", &Default::default()).await.map(drop)),
     ] {
-        let refusal = done.expect_err(deed).to_string();
+        let refusal = done.expect_err(action).to_string();
         assert!(refusal.contains("LeaseRefused: foreign: the controller may write no Lease but its own"), "{refusal}");
     }
 }

@@ -1,4 +1,5 @@
-//! What somebody changed or deleted comes back at once, also when it happened while the controller was down; what others add stays.
+//! What others changed or deleted comes back at once, also when it happened while the controller was down; what others add
+//! stays.
 
 use harness::audit::table;
 use harness::controller::USER;
@@ -30,7 +31,7 @@ async fn an_edited_field_and_a_deleted_object_come_back() {
     .await;
     let patch = r#"{"metadata":{"labels":{"database":null}}}"#;
     ns.kubectl(["patch", "configmap/db-1", "--type=merge", "-p", patch]).await;
-    ns.until("configmap/db-1", "the label that tells its database is back", |found| {
+    ns.until("configmap/db-1", "the label that names its database is back", |found| {
         found.iter().any(|it| it["metadata"]["labels"]["database"] == "db.drift")
     })
     .await;

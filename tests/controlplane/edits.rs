@@ -205,7 +205,7 @@ async fn an_edit_that_the_api_refuses_of_one_object_changes_none() {
             && message.contains("must be less than or equal to cpu limit")
             && message.contains("nothing of the change is applied")
     };
-    ns.until("database/db", "the refusal is told", |found| found.iter().any(refused)).await;
+    ns.until("database/db", "the refusal is reported", |found| found.iter().any(refused)).await;
     ns.settled().await;
     assert_same(&children(&ns).await, &before);
     let database = ns.one("database/db").await;
@@ -233,7 +233,7 @@ async fn an_object_that_cannot_become_what_is_planned_is_named_before_anything_i
     let ns = fixture.namespace("fixed").await;
     ns.create(CLASSES).await;
     ns.create_ready(&database()).await;
-    // While the controller is down, somebody puts another set in the place of ours, and the class is edited.
+    // While the controller is down, another set is put in the place of ours, and the class is edited.
     fixture.controller.kill().await.unwrap();
     let set = ns.one("statefulset/db-2").await;
     let kept = |field: &str| set["metadata"][field].clone();

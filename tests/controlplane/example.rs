@@ -78,7 +78,7 @@ async fn the_example_yields_partitions_stateful_sets_pods_and_services_by_their_
 }
 
 #[tokio::test]
-async fn the_status_says_which_class_is_used_and_that_it_was_the_fallback() {
+async fn the_status_names_the_class_that_is_used_and_that_it_was_the_fallback() {
     let ns = shared_fixture().await.namespace("example-class").await;
     ns.create_file("deploy/examples/raft.yaml").await;
     ns.wait("database/raft", "Ready").await;

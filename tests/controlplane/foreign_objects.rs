@@ -1,4 +1,4 @@
-//! What belongs to somebody else is reported and never touched.
+//! What belongs to another owner is reported and never touched.
 
 use harness::conditions::{condition, has};
 use harness::controller::USER;
@@ -49,7 +49,7 @@ async fn a_foreign_object_of_the_same_name_is_reported_and_left_and_when_it_goes
 }
 
 #[tokio::test]
-async fn a_partition_of_somebody_else_is_looked_up_reported_and_left() {
+async fn a_partition_of_another_owner_is_looked_up_reported_and_left() {
     let fixture = shared_fixture().await;
     let ns = fixture.namespace("foreign-partition").await;
     ns.create("{apiVersion: cloud.atomix.io/v1beta3, kind: Partition, metadata: {name: db-1}, spec: {partitionId: 7, serviceName: mine}}")
@@ -77,7 +77,7 @@ async fn a_partition_of_somebody_else_is_looked_up_reported_and_left() {
 }
 
 #[tokio::test]
-async fn no_pod_mounts_what_is_somebody_elses_under_a_name_of_the_plan() {
+async fn no_pod_mounts_what_belongs_to_another_owner_under_a_name_of_the_plan() {
     let ns = shared_fixture().await.namespace("mounting").await;
     ns.create("{apiVersion: v1, kind: ConfigMap, metadata: {name: db-1}, data: {secret: theirs}}").await;
     ns.create(class()).await;
@@ -87,7 +87,7 @@ async fn no_pod_mounts_what_is_somebody_elses_under_a_name_of_the_plan() {
     })
     .await;
     ns.wait_created("service/db-1").await;
-    assert_eq!(ns.get("statefulset").await.len(), 0, "its pods would read the ConfigMap of somebody else");
+    assert_eq!(ns.get("statefulset").await.len(), 0, "its pods would read the ConfigMap of another owner");
     ns.kubectl(["delete", "configmap/db-1"]).await;
     ns.wait("database/db", "Ready").await;
 }

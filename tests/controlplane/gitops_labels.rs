@@ -140,15 +140,15 @@ async fn kubectl_prunes_nothing_of_ours_by_apply_set_or_by_label() {
     assert_eq!(ns.one("database/db").await["metadata"]["labels"].as_object().unwrap().len(), 2, "the set's label is on it");
 
     for round in 1..=2 {
-        let said = ns.must(kubectl.run_with(apply, &manifest).await).await;
-        assert!(!said.contains("pruned"), "{said}");
+        let output = ns.must(kubectl.run_with(apply, &manifest).await).await;
+        assert!(!output.contains("pruned"), "{output}");
         assert_eq!(uids(&ns).await, before, "apply {round} left all as it was");
     }
     // By a label that we do copy: kubectl prunes only what it has applied itself, by its annotation.
     let by_label = ["apply", "--prune", "--selector=shop=books", "-f", "-"];
     for _ in 1..=2 {
-        let said = ns.must(ns_kubectl(fixture, &ns).run_with(by_label, &manifest).await).await;
-        assert!(!said.contains("pruned"), "{said}");
+        let output = ns.must(ns_kubectl(fixture, &ns).run_with(by_label, &manifest).await).await;
+        assert!(!output.contains("pruned"), "{output}");
     }
     assert_eq!(uids(&ns).await, before);
 
@@ -157,8 +157,8 @@ async fn kubectl_prunes_nothing_of_ours_by_apply_set_or_by_label() {
 
     // What leaves the set is pruned, and with the Database all that it owns.
     let without = format!("{OTHERS}\n---\n{CLASS}");
-    let said = ns.must(kubectl.run_with(apply, &without).await).await;
-    assert!(said.contains("database.cloud.atomix.io/db pruned"), "{said}");
+    let output = ns.must(kubectl.run_with(apply, &without).await).await;
+    assert!(output.contains("database.cloud.atomix.io/db pruned"), "{output}");
     ns.wait_gone("service/db-1").await;
 }
 
@@ -185,7 +185,7 @@ async fn pods_keep_the_labels_that_were_recorded_for_them() {
         assert!(!selector.to_string().contains("argocd"), "{name}: {selector}");
     }
 
-    // What was recorded can be taken back: that restarts pods, so it waits for a person's word.
+    // What was recorded can be taken back: that restarts pods, so it waits until a person accepts it.
     let before = uids(&ns).await;
     let forget = r#"[{"op": "remove", "path": "/status/podLabels"}]"#;
     ns.kubectl(["patch", "database/db", "--subresource=status", "--type=json", "-p", forget]).await;

@@ -1,4 +1,4 @@
-//! Groups of the old gRPC API in a cluster: what a Database says its class means as a group.
+//! Groups of the old gRPC API in a cluster: what the status of a Database records of its class as a group.
 
 use harness::audit::{Request, table};
 use harness::controller::USER;
@@ -19,7 +19,7 @@ fn group(size: u32, message: &str, base64: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_database_says_what_its_class_means_as_a_group_and_follows_an_edit() {
+async fn a_status_records_what_its_class_means_as_a_group_and_follows_an_edit() {
     let fixture = shared_fixture().await;
     let ns = fixture.namespace("groups").await;
     ns.create_ready(&databases()).await;
@@ -54,7 +54,7 @@ async fn a_database_says_what_its_class_means_as_a_group_and_follows_an_edit() {
     let requests = fixture.requests_since(mark).await;
     let ours = |r: &&Request| r.user == USER && r.namespace == "groups" && r.writes();
     let reads = requests.iter().filter(|r| r.user == USER && r.verb == "get" && r.namespace == "groups");
-    assert_eq!(reads.count(), 0, "nothing is asked for it: {}", table(&requests));
+    assert_eq!(reads.count(), 0, "it takes no request: {}", table(&requests));
     assert!(
         requests.iter().filter(ours).all(|r| !r.name.starts_with("memory")),
         "the other database is left alone: {}",

@@ -86,7 +86,7 @@ async fn a_database_of_kubectl_is_found_by_both_generations() {
         assert_eq!(found, expected);
         let group = groups(&mut clients, &ns, name).await.pop().unwrap();
         assert_eq!(group.id, group_id(&ns, "raft"));
-        assert_eq!(group.spec, group_spec(3, 3, RAFT, &[]), "what the class means to who creates groups");
+        assert_eq!(group.spec, group_spec(3, 3, RAFT, &[]), "what the class means to clients that create groups");
         assert_eq!(group.partitions.iter().map(of).collect::<Vec<_>>(), expected);
     }
 
@@ -124,9 +124,9 @@ async fn reads_cost_no_request_and_a_restart_never_answers_less() {
     fixture.controller.start_unready().unwrap();
     let request = || GetDatabasesRequest { namespace: ns.name.clone() };
     let answer = ns
-        .eventually("somebody answers", || async {
+        .eventually("a server answers", || async {
             let Ok(mut clients) = dial(&fixture.controller.grpc()).await else {
-                return Ok(Eventually::NotYet("nobody listens".to_owned()));
+                return Ok(Eventually::NotYet("no server listens".to_owned()));
             };
             match clients.databases.get_databases(request()).await {
                 Ok(answer) => Ok(Eventually::Now(answer.into_inner().databases.len())),
@@ -150,7 +150,7 @@ async fn groups_are_created_and_deleted_over_grpc() {
     assert_eq!((group.spec, group.partitions.len()), (raft(), 2));
     clients.first.create_partition_group(create("made", raft())).await.expect("repeating it is safe");
     ns.wait("database/made", "Ready").await;
-    assert_eq!(groups(&mut clients, &ns, "made").await.pop().unwrap().spec, raft(), "and stays what was asked for");
+    assert_eq!(groups(&mut clients, &ns, "made").await.pop().unwrap().spec, raft(), "and stays as it was requested");
     let class = ns.one("raftstorageclass/made").await;
     assert_eq!(class["metadata"]["ownerReferences"][0]["uid"], ns.one("database/made").await["metadata"]["uid"]);
     assert_eq!((&class["spec"]["replicas"], &class["spec"]["electionTimeout"]), (&3.into(), &"5s".into()));
@@ -168,7 +168,7 @@ async fn groups_are_created_and_deleted_over_grpc() {
     let names: Vec<_> = groups(&mut clients, &ns, "").await.into_iter().map(|group| group.id.unwrap().name).collect();
     assert_eq!(names, ["cached", "made"]);
 
-    for (name, spec, said) in [
+    for (name, spec, expected) in [
         (
             "x",
             group_spec(1, 1, "type.googleapis.com/no.Such", b""),
@@ -182,7 +182,7 @@ async fn groups_are_created_and_deleted_over_grpc() {
         ("x", None, "spec is missing"),
     ] {
         let status = clients.first.create_partition_group(create(name, spec)).await.unwrap_err();
-        assert!(status.code() == Code::InvalidArgument && status.message().contains(said), "{status}: {said}");
+        assert!(status.code() == Code::InvalidArgument && status.message().contains(expected), "{status}: {expected}");
     }
     assert_eq!(ns.get("databases").await.len(), 2, "what was refused left nothing");
 
@@ -319,7 +319,7 @@ async fn clients_are_bounded_by_flags() {
 }
 
 #[tokio::test]
-async fn the_server_keeps_limits_and_deadlines_and_tells_its_health() {
+async fn the_server_keeps_limits_and_deadlines_and_reports_its_health() {
     let ns = shared_fixture().await.namespace("api-server").await;
     let mut clients = clients(&ns).await;
     let request = GetDatabasesRequest { namespace: "n".repeat(70_000) };

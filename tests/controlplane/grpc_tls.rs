@@ -64,13 +64,13 @@ async fn clients_need_a_certificate_and_a_new_one_of_the_server_is_taken_in() {
     let fixture = private_fixture_with("api-tls", Options { env, ..Options::default() }).await;
     let address = fixture.controller.grpc();
 
-    answered(&address, &old, Some(&program)).await.expect("who has a certificate is served");
-    assert!(answered(&address, &old, None).await.is_err(), "who has none is not");
-    assert!(answered(&address, &old, Some(&stranger)).await.is_err(), "nor who has one of another authority");
+    answered(&address, &old, Some(&program)).await.expect("a client with a certificate is served");
+    assert!(answered(&address, &old, None).await.is_err(), "one without is not");
+    assert!(answered(&address, &old, Some(&stranger)).await.is_err(), "nor one with a certificate of another authority");
     let plain = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await;
     if let Ok(channel) = plain {
         let request = GetDatabasesRequest::default();
-        assert!(Clients::over(channel).databases.get_databases(request).await.is_err(), "nor who speaks in the clear");
+        assert!(Clients::over(channel).databases.get_databases(request).await.is_err(), "nor one without TLS");
     }
 
     let mut clients = dial(&address, &old, Some(&program)).await.unwrap();

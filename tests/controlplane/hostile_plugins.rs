@@ -1,5 +1,6 @@
-//! Many hostile plugins at once: each is stopped and told of where its user looks, while others serve and databases become ready; when they
-//! are gone, so is the memory that they took. Each kind of them by itself is tried in `tests/offline/hostile`.
+//! Many hostile plugins at once: each is stopped and reported where its user looks, while others serve and databases become
+//! ready; when they are gone, so is the memory that they took. Each kind of them by itself is tried in
+//! `tests/offline/hostile`.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ const STAYS_KB_MAX: u64 = 32 << 10;
 /// with it.
 const PEAK_KB_MAX: u64 = 200 << 10;
 
-/// Bytes that never serve, each under the name of its plugin, and how what is said of them ends.
+/// Bytes that never serve, each under the name of its plugin, and the end of the message about them.
 fn refused() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let usual = |name: &str| Guest::new(&descriptor(name, &kind(name)), &Ok(plan("default", "db", [])));
     let torn = usual("x-torn").wasm();
@@ -71,7 +72,8 @@ fn refused() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     ]
 }
 
-/// Guests that serve, whose plans are never written: each under the name of its plugin and of its database, and what is said of the plan.
+/// Guests that serve, whose plans are never written: each under the name of its plugin and of its database, and the message
+/// about the plan.
 fn unwritten(namespace: &str) -> Vec<(&'static str, Guest, &'static str)> {
     let with = |name: &str, more: Vec<Value>| Guest::new(&descriptor(name, &kind(name)), &Ok(plan(namespace, name, more)));
     let map = |metadata: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
@@ -178,20 +180,25 @@ fn memory_kb(fixture: &Fixture, name: &str) -> u64 {
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-/// Waits until each of these objects has a message that says what it should.
-async fn told(ns: &Namespace<'_>, what: &str, expected: &BTreeMap<&str, &str>, message: impl Fn(&Value) -> Option<String>) {
-    ns.until(what, "each of them is told of", |found| {
-        let told = |(name, says): (&&str, &&str)| {
+/// Waits until each of these objects has the message that it should.
+async fn wait_for_messages(
+    ns: &Namespace<'_>,
+    what: &str,
+    expected: &BTreeMap<&str, &str>,
+    message: impl Fn(&Value) -> Option<String>,
+) {
+    ns.until(what, "each of them is reported", |found| {
+        let matches = |(name, text): (&&str, &&str)| {
             let one = found.iter().find(|object| object["metadata"]["name"] == **name);
-            one.and_then(&message).is_some_and(|said| said.contains(says))
+            one.and_then(&message).is_some_and(|message| message.contains(text))
         };
-        expected.iter().all(told)
+        expected.iter().all(matches)
     })
     .await;
 }
 
 #[tokio::test]
-async fn many_hostile_plugins_at_once_hold_nobody_up_and_leave_nothing_behind() {
+async fn many_hostile_plugins_at_once_block_no_other_and_leave_nothing_behind() {
     let fixture = private_fixture("hostile").await;
     fixture.install("cache").await.unwrap();
     let ns = fixture.namespace("hostile").await;
@@ -213,19 +220,19 @@ async fn many_hostile_plugins_at_once_hold_nobody_up_and_leave_nothing_behind() 
     }
     ns.create_ready(&Manifests::on("CacheStorageClass", "db").database("meanwhile", 1)).await;
 
-    let expected = refused.iter().map(|(name, _, says)| (*name, *says)).collect();
-    told(&system, "storageplugins", &expected, |plugin| {
+    let expected = refused.iter().map(|(name, _, text)| (*name, *text)).collect();
+    wait_for_messages(&system, "storageplugins", &expected, |plugin| {
         let is_refused = plugin["status"]["phase"] == "Refused" && has(plugin, "Ready", "False", "");
         let message = plugin["status"]["message"].as_str().unwrap_or_default();
         let names_it = message.contains(plugin["metadata"]["name"].as_str().unwrap());
         (is_refused && names_it).then(|| message.to_owned())
     })
     .await;
-    let expected = unwritten.iter().map(|(name, _, says)| (*name, *says)).collect();
-    told(&ns, "databases", &expected, |database| {
+    let expected = unwritten.iter().map(|(name, _, text)| (*name, *text)).collect();
+    wait_for_messages(&ns, "databases", &expected, |database| {
         let reason = if database["metadata"]["name"] == "y-taken" { "NameTaken" } else { "PluginFailed" };
-        let told = has(database, "Degraded", "True", reason);
-        told.then(|| condition(database, "Degraded")["message"].as_str().unwrap().to_owned())
+        let is_reported = has(database, "Degraded", "True", reason);
+        is_reported.then(|| condition(database, "Degraded")["message"].as_str().unwrap().to_owned())
     })
     .await;
     let mine = ns.one("configmap/taken").await;

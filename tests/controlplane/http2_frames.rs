@@ -58,7 +58,7 @@ impl Wire {
     }
 
     /// Sends a request with this body and ends it.
-    pub(super) async fn ask(&self, path: &str, headers: &[(&'static str, &str)], body: Vec<u8>) -> Answer {
+    pub(super) async fn send(&self, path: &str, headers: &[(&'static str, &str)], body: Vec<u8>) -> Answer {
         let mut request = Request::post(format!("http://controller{path}")).body(()).unwrap();
         request.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
         request.headers_mut().insert("te", HeaderValue::from_static("trailers"));
@@ -92,12 +92,12 @@ impl Answer {
         Some(self.status().await?.0)
     }
 
-    /// That code and its message, in trailers or, where nothing else is said, in headers.
+    /// That code and its message, in trailers or, where there are none, in headers.
     pub(super) async fn status(mut self) -> Option<(i32, String)> {
         self.read(usize::MAX).await;
         let trailers = self.body.trailers().await.ok().flatten().unwrap_or_default();
-        let said = if trailers.contains_key("grpc-status") { trailers } else { self.headers };
-        let text = |key: &str| said.get(key).map(|value| value.to_str().unwrap().to_owned());
+        let fields = if trailers.contains_key("grpc-status") { trailers } else { self.headers };
+        let text = |key: &str| fields.get(key).map(|value| value.to_str().unwrap().to_owned());
         Some((text("grpc-status")?.parse().ok()?, text("grpc-message").unwrap_or_default()))
     }
 }
@@ -137,7 +137,7 @@ async fn what_is_kept_encoded_is_answered_as_these_bytes() {
         ("/atomix.database.DatabaseService/GetDatabases", b"\x0a\x01w", 46, second_database),
     ] {
         let expected = framed(&[&[0x0a, size][..], &answer.concat()].concat()); // 1: the database or group
-        let mut answer = wire.ask(path, &[], framed(request)).await;
+        let mut answer = wire.send(path, &[], framed(request)).await;
         assert_eq!(answer.http, 200);
         assert_eq!(answer.read(usize::MAX).await, expected, "{path} {request:?}");
         assert_eq!(answer.code().await, Some(0));
@@ -147,12 +147,12 @@ async fn what_is_kept_encoded_is_answered_as_these_bytes() {
     let join = b"\x0a\x0e\x0a\x06\x0a\x01a\x12\x01w\x12\x01h\x18\xae\x2c\x12\x06\x0a\x01g\x12\x01w";
     // 1: group, 2: member
     let joined = b"\x0a\x06\x0a\x01g\x12\x01w\x12\x0e\x0a\x06\x0a\x01a\x12\x01w\x12\x01h\x18\xae\x2c";
-    let mut answer = wire.ask("/atomix.membership.MembershipService/JoinGroup", &[], framed(join)).await;
+    let mut answer = wire.send("/atomix.membership.MembershipService/JoinGroup", &[], framed(join)).await;
     assert_eq!(answer.read(5 + joined.len()).await, framed(joined));
-    let watch = b"\x12\x05\x0a\x00\x12\x01w"; // 2: a group without a name: nobody is in it
-    let nobody = b"\x0a\x03\x12\x01w"; // names that are empty are not sent
-    let mut answer = wire.ask("/atomix.membership.MembershipService/JoinGroup", &[], framed(watch)).await;
-    assert_eq!(answer.read(5 + nobody.len()).await, framed(nobody));
+    let watch = b"\x12\x05\x0a\x00\x12\x01w"; // 2: a group without a name: it has no members
+    let empty = b"\x0a\x03\x12\x01w"; // names that are empty are not sent
+    let mut answer = wire.send("/atomix.membership.MembershipService/JoinGroup", &[], framed(watch)).await;
+    assert_eq!(answer.read(5 + empty.len()).await, framed(empty));
 }
 
 #[tokio::test]
@@ -176,7 +176,7 @@ async fn malformed_frames_are_refused_and_the_server_goes_on() {
             ("no fields", &[], b"\0\0\0\0\x03\xff\xff\xff", INTERNAL),
             ("a field longer than the message", &[], b"\0\0\0\0\x03\x0a\x7fa", INTERNAL),
         ] {
-            let answer = wire.ask(method, headers, body.to_vec()).await;
+            let answer = wire.send(method, headers, body.to_vec()).await;
             assert_eq!((answer.http, answer.code().await), (200, Some(code)), "{method}: {what}");
         }
     }
@@ -186,12 +186,12 @@ async fn malformed_frames_are_refused_and_the_server_goes_on() {
         assert!(metrics.contains(&counted), "{counted} is not in\n{metrics}");
     }
     for unknown in ["/", "/x", "/atomix.database.DatabaseService/None", "/atomix.none.None/GetDatabase", "/%ff/..//../etc"] {
-        let answer = wire.ask(unknown, &[], framed(b"")).await;
+        let answer = wire.send(unknown, &[], framed(b"")).await;
         assert_eq!((answer.http, answer.code().await), (200, Some(UNIMPLEMENTED)), "{unknown}");
     }
     let get = "/atomix.database.DatabaseService/GetDatabases";
     for other in ["application/json", "text/html", "x"] {
-        let answer = wire.ask(get, &[("content-type", other)], framed(b"\x0a\x06frames")).await;
+        let answer = wire.send(get, &[("content-type", other)], framed(b"\x0a\x06frames")).await;
         assert_eq!(answer.http, 415, "{other} is no gRPC");
     }
 
@@ -201,11 +201,11 @@ async fn malformed_frames_are_refused_and_the_server_goes_on() {
         let message = random.bytes(48);
         let body = if random.below(4) == 0 { message } else { framed(&message) };
         // Some bytes are a request to watch, which ends when its time is up.
-        let answer = wire.ask(method, &[("grpc-timeout", "200m")], body.clone()).await;
+        let answer = wire.send(method, &[("grpc-timeout", "200m")], body.clone()).await;
         let (http, code) = (answer.http, answer.code().await);
         assert!(http == 200 && code.is_some(), "{method} {body:?}: {http}");
     }
-    let watch = wire.ask("/atomix.membership.MembershipService/JoinGroup", &[("grpc-timeout", "200m")], framed(b"")).await;
+    let watch = wire.send("/atomix.membership.MembershipService/JoinGroup", &[("grpc-timeout", "200m")], framed(b"")).await;
     assert_eq!(watch.code().await, Some(DEADLINE_EXCEEDED));
 
     // What is not even a request.
@@ -229,8 +229,8 @@ async fn malformed_frames_are_refused_and_the_server_goes_on() {
         let mut stream = TcpStream::connect(&address).await.unwrap();
         let _ = stream.write_all(&sent.concat()).await;
         let _ = stream.shutdown().await; // the server may have been faster
-        let mut said = Vec::new();
-        let ended = tokio::time::timeout(SOON, stream.read_to_end(&mut said)).await;
+        let mut received = Vec::new();
+        let ended = tokio::time::timeout(SOON, stream.read_to_end(&mut received)).await;
         assert!(ended.is_ok(), "{what}: the connection is closed"); // in good order or not
     }
     for _ in 0..20 {
@@ -245,9 +245,9 @@ async fn malformed_frames_are_refused_and_the_server_goes_on() {
     stream.send_reset(h2::Reason::CANCEL);
     drop(answer);
 
-    let mut answer = wire.ask(get, &[], framed(b"\x0a\x06frames")).await;
+    let mut answer = wire.send(get, &[], framed(b"\x0a\x06frames")).await;
     assert_eq!(answer.read(9).await[5..9], *b"\x0a\x38\x0a\x0c", "the same connection goes on");
-    let mut answer = Wire::dial(&address).await.ask(get, &[], framed(b"\x0a\x06frames")).await;
+    let mut answer = Wire::dial(&address).await.send(get, &[], framed(b"\x0a\x06frames")).await;
     assert_eq!(answer.read(9).await[5..9], *b"\x0a\x38\x0a\x0c", "and so do others");
     assert_eq!((controller.pid(), controller.ended()), (pid, false), "it did not start anew");
     let log = controller.log_tail(usize::MAX);
@@ -256,7 +256,7 @@ async fn malformed_frames_are_refused_and_the_server_goes_on() {
 
 /// How many random requests are sent: `ATOMIX_FUZZ_CASES`, for as long as one likes.
 fn cases() -> usize {
-    std::env::var("ATOMIX_FUZZ_CASES").map_or(300, |said| said.parse().expect("ATOMIX_FUZZ_CASES is a number"))
+    std::env::var("ATOMIX_FUZZ_CASES").map_or(300, |text| text.parse().expect("ATOMIX_FUZZ_CASES is a number"))
 }
 
 /// Numbers that look like chance and are the same in every run: xorshift.

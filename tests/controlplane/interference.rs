@@ -1,4 +1,4 @@
-//! Trouble that others make: policies and field managers of somebody else, plans that never settle, kinds that may not be looked at.
+//! Interference from outside: policies and field managers of others, plans that never settle, kinds that may not be read.
 
 use harness::audit::table;
 use harness::conditions::{condition, has};
@@ -20,19 +20,19 @@ fn message(db: &Value, type_: &str) -> String {
     condition(db, type_)["message"].as_str().unwrap_or_default().to_owned()
 }
 
-async fn told(ns: &Namespace<'_>, type_: &str, status: &str, reason: &str, words: &[&str]) -> Value {
-    let sentence = format!("{type_} is {status}, {reason}, and says {words:?}");
+async fn until_condition(ns: &Namespace<'_>, type_: &str, status: &str, reason: &str, words: &[&str]) -> Value {
+    let sentence = format!("{type_} is {status}, {reason}, and its message has {words:?}");
     let found = ns
         .until("database/db", &sentence, |found| {
-            let says = |db: &Value| words.iter().all(|word| message(db, type_).contains(word));
-            found.iter().any(|db| has(db, type_, status, reason) && says(db))
+            let holds_words = |db: &Value| words.iter().all(|word| message(db, type_).contains(word));
+            found.iter().any(|db| has(db, type_, status, reason) && holds_words(db))
         })
         .await;
     found.into_iter().next().unwrap()
 }
 
 #[tokio::test]
-async fn what_the_api_refuses_for_somebody_elses_reasons_is_told_and_heals_when_they_are_gone() {
+async fn what_the_api_refuses_for_reasons_of_others_is_reported_and_heals_when_they_are_gone() {
     let fixture = private_fixture("refusals").await;
     fixture.install("web").await.unwrap();
     let ns = fixture.namespace("refusals").await;
@@ -67,10 +67,10 @@ spec: {{policyName: theirs, validationActions: [Deny]}}
     .await;
     ns.create(web()).await;
     let words = ["Service db-1", "services here need a blessing", "plugin web", "WebStorageClass refusals/web"];
-    let db = told(&ns, "Accepted", "False", "Invalid", &words).await;
+    let db = until_condition(&ns, "Accepted", "False", "Invalid", &words).await;
     assert!(message(&db, "Ready").contains("services here need a blessing"), "{db:#}");
     let mark = fixture.mark().await;
-    // Whatever wakes the database meanwhile, the same is not sent again at once.
+    // Whatever starts a pass meanwhile, the same is not sent again at once.
     for turn in 0..5 {
         ns.kubectl(["annotate", "--overwrite", "webstorageclass/web", &format!("turn={turn}")]).await;
     }
@@ -81,7 +81,7 @@ spec: {{policyName: theirs, validationActions: [Deny]}}
     assert!(tries(&requests) <= 1, "{}", table(&requests));
     ns.kubectl(["delete", "validatingadmissionpolicybinding/theirs", "validatingadmissionpolicy/theirs"]).await;
     ns.wait("database/db", "Ready").await;
-    told(&ns, "Accepted", "True", "", &[]).await;
+    until_condition(&ns, "Accepted", "True", "", &[]).await;
 
     // The same for an edit, which is tried by a dry run.
     ns.create(&policy("!has(object.metadata.labels) || !('hue' in object.metadata.labels)")).await;
@@ -92,32 +92,40 @@ spec: {{policyName: theirs, validationActions: [Deny]}}
     })
     .await;
     ns.kubectl(["label", "database/db", "hue=blue"]).await;
-    told(&ns, "Accepted", "False", "Invalid", &["services here need a blessing", "nothing of the change is applied"]).await;
+    until_condition(
+        &ns,
+        "Accepted",
+        "False",
+        "Invalid",
+        &["services here need a blessing", "nothing of the change is applied"],
+    )
+    .await;
     ns.kubectl(["delete", "validatingadmissionpolicybinding/theirs", "validatingadmissionpolicy/theirs"]).await;
-    told(&ns, "Accepted", "True", "", &[]).await;
+    until_condition(&ns, "Accepted", "True", "", &[]).await;
     assert_eq!(ns.one("service/db-1").await["metadata"]["labels"]["hue"], "blue");
 
     // What the plugin should not have planned is its fault, by name, whatever code the API server answers with; nothing else changes.
     for (trouble, words) in [("PortOfNone", "70000"), ("UnknownField", "nonsense")] {
         class(&ns, json!({"trouble": trouble, "image": "other"})).await;
-        let db = told(&ns, "Accepted", "False", "Invalid", &["Service db-1", words, "plugin web"]).await;
+        let db = until_condition(&ns, "Accepted", "False", "Invalid", &["Service db-1", words, "plugin web"]).await;
         assert!(has(&db, "Ready", "True", ""), "{db:#}");
         class(&ns, json!({"trouble": null, "image": "web"})).await;
-        told(&ns, "Accepted", "True", "", &[]).await;
+        until_condition(&ns, "Accepted", "True", "", &[]).await;
     }
 
-    // A class that ends the plugin's failure is taken at once, and what a plugin waits for is told under any code.
+    // A class that ends the plugin's failure is taken at once, and what a plugin waits for is reported under any code.
     class(&ns, json!({"trouble": "Panics"})).await;
-    let said = "plan gave no answer: it panicked: the class asks for it (tests/guests/web/src/lib.rs:";
-    told(&ns, "Degraded", "True", "PluginFailed", &[said]).await;
+    let panicked = "plan gave no answer: it panicked: the class asks for it (tests/guests/web/src/lib.rs:";
+    until_condition(&ns, "Degraded", "True", "PluginFailed", &[panicked]).await;
     ns.kubectl(["delete", "service/db-1"]).await;
     class(&ns, json!({"trouble": null})).await;
     ns.wait_created("service/db-1").await;
     ns.wait("database/db", "Ready").await;
     class(&ns, json!({"refuse": "because"})).await;
-    told(&ns, "Accepted", "False", "Starting", &["because"]).await;
+    until_condition(&ns, "Accepted", "False", "Starting", &["because"]).await;
 
-    // A recorded generation that is ahead of the database's own is no later edit, but somebody's hand: the API server is asked.
+    // A recorded generation that is ahead of the database's own is no later edit, but was written by hand: the API server is
+    // read.
     let patch = json!({"status": {"plan": {"generation": 99}}}).to_string();
     ns.kubectl(["patch", "database/db", "--subresource=status", "--type=merge", "-p", &patch]).await;
     class(&ns, json!({"refuse": null, "replicas": 2})).await;
@@ -127,7 +135,7 @@ spec: {{policyName: theirs, validationActions: [Deny]}}
     })
     .await;
 
-    // What was told again is a patch of its series.
+    // What was reported again is a patch of its series.
     let requests = fixture.requests_since(Default::default()).await;
     let series: Vec<_> =
         requests.into_iter().filter(|it| it.user == USER && it.resource == "events" && it.verb == "patch").collect();
@@ -135,7 +143,7 @@ spec: {{policyName: theirs, validationActions: [Deny]}}
 }
 
 #[tokio::test]
-async fn who_writes_what_we_write_is_named_and_answered_less_and_less_often() {
+async fn a_competing_writer_is_named_and_answered_less_and_less_often() {
     let fixture = private_fixture("fights").await;
     fixture.install("web").await.unwrap();
     let ns = fixture.namespace("fights").await;
@@ -149,7 +157,9 @@ async fn who_writes_what_we_write_is_named_and_answered_less_and_less_often() {
             break;
         }
     }
-    let db = told(&ns, "Degraded", "True", "FieldContested", &["Deployment db-1", "spec.replicas", "their-scaler"]).await;
+    let db =
+        until_condition(&ns, "Degraded", "True", "FieldContested", &["Deployment db-1", "spec.replicas", "their-scaler"])
+            .await;
     assert!(has(&db, "Ready", "True", ""), "{db:#}");
     for turn in 0..40 {
         let patch = json!({"spec": {"replicas": turn % 3 + 2}}).to_string();
@@ -172,7 +182,7 @@ async fn a_plan_that_depends_on_what_it_wrote_is_named_and_written_less_and_less
     let mark = fixture.mark().await;
     class(&ns, json!({"trouble": "Counts"})).await;
     let words = ["plugin web", "ConfigMap db-1: data.count", "report it to the plugin's author"];
-    let db = told(&ns, "Degraded", "True", "PlanUnsettled", &words).await;
+    let db = until_condition(&ns, "Degraded", "True", "PlanUnsettled", &words).await;
     assert!(has(&db, "Ready", "True", ""), "{db:#}");
     let requests = fixture.requests_since(mark).await;
     let ours = requests.iter().filter(|r| r.user == USER && r.writes() && r.uri.contains("/configmaps/")).count();
@@ -211,13 +221,13 @@ async fn what_an_earlier_plan_left_is_named_where_it_may_not_be_removed_or_looke
     admin.run_with(["create", "-f", "-"], &others.to_string()).await.unwrap();
     admin.run_with(["replace", "-f", "-"], &poor.to_string()).await.unwrap();
     class(&ns, json!({"settings": false})).await;
-    told(&ns, "Degraded", "True", "NotPruned", &["ConfigMap db-1", "plugin web", "delete", "configmaps"]).await;
+    until_condition(&ns, "Degraded", "True", "NotPruned", &["ConfigMap db-1", "plugin web", "delete", "configmaps"]).await;
     ns.one("configmap/db-1").await;
     let mut whole = role.clone();
     whole["metadata"].as_object_mut().unwrap().remove("resourceVersion");
     admin.run_with(["replace", "-f", "-"], &whole.to_string()).await.unwrap();
     ns.wait_gone("configmap/db-1").await;
-    let db = told(&ns, "Degraded", "False", "", &[]).await;
+    let db = until_condition(&ns, "Degraded", "False", "", &[]).await;
     let kinds =
         |db: &Value| db["status"]["kinds"].as_array().unwrap().iter().map(|kind| kind["kind"].clone()).collect::<Vec<_>>();
     assert!(!kinds(&db).contains(&json!("ConfigMap")), "{:?}", kinds(&db));
@@ -230,7 +240,8 @@ async fn what_an_earlier_plan_left_is_named_where_it_may_not_be_removed_or_looke
     ns.wait_created("service/db-2").await;
     ns.wait("database/db", "Ready").await;
     ns.kubectl(["patch", "database/db", "--subresource=status", "--type=merge", "-p", &patch]).await;
-    told(&ns, "Degraded", "True", "NotPruned", &["DaemonSet", "cannot be looked for", "database=db.leftovers"]).await;
+    until_condition(&ns, "Degraded", "True", "NotPruned", &["DaemonSet", "cannot be looked for", "database=db.leftovers"])
+        .await;
     ns.kubectl(["scale", "database/db", "--replicas=1"]).await;
     ns.wait_gone("service/db-2").await;
     ns.until("database/db", "it is ready with one partition", |found| {

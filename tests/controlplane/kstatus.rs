@@ -1,5 +1,5 @@
-//! What the programs of others make of every state that our objects can be in: kstatus, by which Flux, Helm and `kubectl wait` users go,
-//! and Argo CD's health script. Current and Healthy is only what is as its manifest says.
+//! How other programs judge every state that our objects can be in: kstatus, which Flux, Helm and others evaluate, and Argo
+//! CD's health script. Current and Healthy is only what is as in its manifest.
 
 use std::sync::{Arc, Mutex};
 
@@ -34,7 +34,7 @@ fn database(name: &str, reference: &str) -> String {
 
 const RAFT: &str = "{kind: RaftStorageClass, name: raft}";
 
-/// Asserts what is made of an object: kstatus and Argo CD's health.
+/// Asserts how an object is judged: kstatus and Argo CD's health.
 #[track_caller]
 fn counts_as(state: &str, object: &Value, expected: (&str, &str)) {
     let verdict = verdicts_on(std::slice::from_ref(object)).unwrap().remove(0);
@@ -42,7 +42,7 @@ fn counts_as(state: &str, object: &Value, expected: (&str, &str)) {
     assert_eq!((verdict.kstatus.as_str(), verdict.health.as_str()), expected, "{state}: {verdict:?}\n{object}");
 }
 
-/// Waits for a state of an object, and asserts what is made of it.
+/// Waits for a state of an object, and asserts how it is judged.
 async fn comes(
     ns: &Namespace<'_>,
     what: &str,
@@ -89,7 +89,7 @@ const FAILED: (&str, &str) = ("Failed", "Degraded");
 const DONE: (&str, &str) = ("Current", "Healthy");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_what_is_as_its_manifest_says_is_current() {
+async fn only_what_is_as_in_its_manifest_is_current() {
     dist::build_unless_prebuilt().unwrap();
     let plane = private_plane("kstatus").await;
     let admin = Kubectl::new(&plane);
@@ -119,11 +119,11 @@ async fn only_what_is_as_its_manifest_says_is_current() {
     fixture.install("raft").await.unwrap();
     comes(&ns, DATABASE, "its class is not there", not_accepted("ClassNotFound"), WAITS).await;
 
-    // What only an edit mends.
-    // Nobody refuses it beforehand, as when the controller is away.
+    // What only an edit ends.
+    // No webhook refuses it beforehand, as when the controller is away.
     admin.run(["delete", "validatingwebhookconfiguration/atomix-controller"]).await.unwrap();
     let invalid = class("{replicas: 3, volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce]}}}");
-    ns.eventually("nobody refuses the class", || async {
+    ns.eventually("no webhook refuses the class", || async {
         let created = admin.clone().namespace(&ns.name).run_with(["create", "-f", "-"], &invalid).await;
         Ok(harness::eventually::Eventually::when(created.is_ok(), || format!("{created:?}")))
     })
@@ -200,7 +200,7 @@ async fn only_what_is_as_its_manifest_says_is_current() {
     }
     comes(&ns, DATABASE, "all members are back", settled, DONE).await;
 
-    // An edit that nobody has seen yet, and then has.
+    // An edit that the controller has not seen yet, and then has.
     fixture.controller.stop().await.unwrap();
     ns.kubectl(["scale", DATABASE, "--replicas=3"]).await;
     counts_as("scaled, and the controller is away", &ns.one(DATABASE).await, WAITS);
@@ -213,7 +213,7 @@ async fn only_what_is_as_its_manifest_says_is_current() {
     ns.kubectl(["patch", "raftstorageclass/raft", "--type=merge", "-p", r#"{"spec":{"replicas":3}}"#]).await;
     comes(&ns, DATABASE, "the change is taken back", settled, DONE).await;
 
-    // Somebody else has the name.
+    // Another owner has the name.
     ns.create("{apiVersion: v1, kind: Service, metadata: {name: taken-1}, spec: {ports: [{port: 80}]}}").await;
     ns.create(&database("taken", RAFT)).await;
     comes(&ns, "database/taken", "a name is taken", |it| has(it, "Degraded", "True", "NameTaken"), BROKEN).await;
@@ -283,7 +283,7 @@ async fn only_what_is_as_its_manifest_says_is_current() {
     let again = |it: &Value| not_accepted("Malformed")(it) && it["status"]["observedGeneration"] == 2;
     comes(&ns, "database/malformed", "it was edited, and fits none still", again, FAILED).await;
 
-    // Whatever was seen on the way: Current is said of what is accepted, ready and whole in its newest generation, and of nothing else.
+    // Whatever was seen on the way: Current is what is accepted, ready and whole in its newest generation, and nothing else.
     let seen: Vec<Value> = seen.lock().unwrap().clone();
     let verdicts = verdicts_on(&seen).unwrap();
     assert!(seen.len() > 30, "{} versions", seen.len());

@@ -39,7 +39,7 @@ async fn writes(fixture: &Fixture, mark: Mark, by: &Controller) -> Vec<Request> 
     requests.into_iter().filter(|r| r.user == USER && r.writes() && r.user_agent.contains(&sign)).collect()
 }
 
-/// Waits until a replica leads, looking often; answers how long that took.
+/// Waits until a replica leads, looking often; returns how long that took.
 async fn leads(replica: &Controller) -> Duration {
     let (start, sentence) = (Instant::now(), format!("{} leads", replica.replica()));
     let led = eventually(SOON, &sentence, || async { Ok(Eventually::when(replica.leads().await?, || replica.log_tail(5))) });
@@ -69,9 +69,9 @@ async fn one_of_two_writes_and_the_other_takes_over_when_it_dies() {
     ns.settled().await;
     assert!(!writes(&fixture, mark, first).await.is_empty(), "the leader writes");
     let beside = writes(&fixture, mark, &second).await;
-    assert!(beside.is_empty(), "who stands by writes nothing:\n{}", table(&beside));
+    assert!(beside.is_empty(), "a replica that stands by writes nothing:\n{}", table(&beside));
     let counted = |text: String| text.contains("atomix_databases{phase=\"ready\"} 1");
-    assert!(counted(second.metrics().await.unwrap()), "who stands by counts what there is");
+    assert!(counted(second.metrics().await.unwrap()), "a replica that stands by counts what there is");
 
     // What a replica sees of the others.
     let options = leader::Options { namespace: NAMESPACE.into(), name: ACCOUNT.into(), identity: "observer".into() };
@@ -98,7 +98,7 @@ async fn one_of_two_writes_and_the_other_takes_over_when_it_dies() {
     .await;
 
     first.start().await.unwrap();
-    assert!(!first.leads().await.unwrap(), "who comes back stands by, and is ready");
+    assert!(!first.leads().await.unwrap(), "a replica that comes back stands by, and is ready");
     let alive = |seen: &leader::Replicas| seen.dead(all, Duration::ZERO, Moment::now()).is_empty();
     replicas.wait_for(alive).await.unwrap();
     ns.settled().await;
@@ -106,11 +106,11 @@ async fn one_of_two_writes_and_the_other_takes_over_when_it_dies() {
     scale(&ns, 2).await;
     converged(&ns, 2).await;
     let beside = writes(&fixture, mark, first).await;
-    assert!(beside.is_empty(), "who stands by writes nothing:\n{}", table(&beside));
+    assert!(beside.is_empty(), "a replica that stands by writes nothing:\n{}", table(&beside));
 }
 
 #[tokio::test]
-async fn a_leader_that_is_told_to_stop_hands_over_before_its_lease_runs_out() {
+async fn a_leader_that_is_stopped_hands_over_before_its_lease_runs_out() {
     let fixture = private_fixture("hand-over").await;
     let (ns, second) = two(&fixture).await;
     scale(&ns, 2).await; // there is work to be handed over
@@ -142,7 +142,8 @@ async fn a_leader_that_hung_begins_no_write_once_it_goes_on() {
     assert!(took > SOONEST, "it took {took:?}");
     ns.settled().await;
     let mark = fixture.mark().await;
-    // What waits for the first in its sockets when it goes on: reasons to write, seen before anything tells that it leads no more.
+    // What waits for the first in its sockets when it goes on: reasons to write, seen before it can know that it leads no
+    // more.
     for object in ["service/db-1", "configmap/db-1"] {
         ns.kubectl(["delete", object]).await;
         ns.wait_created(object).await;
@@ -151,8 +152,8 @@ async fn a_leader_that_hung_begins_no_write_once_it_goes_on() {
     send(first, Signal::Resume).unwrap();
     scale(&ns, 3).await;
     converged(&ns, 3).await;
-    ns.eventually("the first knows that it leads no more", || async {
-        Ok(Eventually::when(!fixture.controller.leads().await?, || "its metrics say that it leads".into()))
+    ns.eventually("the first has noticed that it leads no more", || async {
+        Ok(Eventually::when(!fixture.controller.leads().await?, || "its metrics report that it leads".into()))
     })
     .await;
     ns.settled().await;
@@ -196,16 +197,16 @@ async fn a_leader_whose_view_is_older_than_its_predecessors_deeds_undoes_none_of
     fixture.controller.kill().await.unwrap();
     leads(&second).await;
     let sign = format!("({})", second.replica());
-    ns.eventually("the second asks whether what it sees is still so", || async {
+    ns.eventually("the second reads whether what it sees is still so", || async {
         let requests = fixture.requests_since(mark).await;
-        let asked = |it: &Request| it.user_agent.contains(&sign) && it.verb == "get" && it.resource == "databases";
-        Ok(Eventually::when(requests.iter().any(asked), || table(&requests)))
+        let is_read = |it: &Request| it.user_agent.contains(&sign) && it.verb == "get" && it.resource == "databases";
+        Ok(Eventually::when(requests.iter().any(is_read), || table(&requests)))
     })
     .await;
     ns.settled().await;
     let acted = writes(&fixture, mark, &second).await;
-    let deeds: Vec<_> = acted.into_iter().filter(|it| it.namespace == ns.name && it.resource != "events").collect();
-    assert!(deeds.is_empty(), "written by a view that is old:\n{}", table(&deeds));
+    let writes_seen: Vec<_> = acted.into_iter().filter(|it| it.namespace == ns.name && it.resource != "events").collect();
+    assert!(writes_seen.is_empty(), "written by a view that is old:\n{}", table(&writes_seen));
     assert_eq!(sets(&ns).await, before, "nothing was pruned or made anew");
 
     proxy.withhold(Withheld::default());

@@ -76,11 +76,12 @@ async fn the_reason_why_a_member_is_not_ready_reaches_partition_and_database() {
     let resources = json!({"requests": {"storage": "1Gi"}});
     let claim = json!({"storageClassName": "nowhere", "accessModes": ["ReadWriteOnce"], "resources": resources});
     ns.create(two_clusters(json!({"replicas": 1, "volumeClaimTemplate": {"spec": claim}}))).await;
-    let said = |object: &Value| {
+    let names_the_claim = |object: &Value| {
         has(object, "Degraded", "True", "") && condition(object, "Ready")["message"].as_str().unwrap().contains("db-1-0")
     };
-    let partition = ns.until("partition/db-1", "it says which claim is pending", |found| found.iter().any(said)).await;
-    let database = ns.until("database/db", "and so does the database", |found| found.iter().any(said)).await;
+    let partition =
+        ns.until("partition/db-1", "it names the claim that is pending", |found| found.iter().any(names_the_claim)).await;
+    let database = ns.until("database/db", "and so does the database", |found| found.iter().any(names_the_claim)).await;
     for object in [&partition[0], &database[0]] {
         let message = condition(object, "Ready")["message"].as_str().unwrap().to_lowercase();
         assert!(message.contains("claim") || message.contains("schedul"), "{message}");
@@ -91,7 +92,7 @@ async fn the_reason_why_a_member_is_not_ready_reaches_partition_and_database() {
 async fn an_image_that_cannot_be_pulled_is_named_by_partition_and_database() {
     let ns = shared_fixture().await.namespace("image").await;
     ns.create_ready(&two_clusters(json!({"replicas": 1}))).await;
-    // What a kubelet says of such a pod; the nodes here pull nothing.
+    // The status that a kubelet sets on such a pod; the nodes here pull nothing.
     let waiting = r#"{"status": {"conditions": [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "False"}],
         "containerStatuses": [{"name": "raft", "ready": false, "restartCount": 0, "image": "gone", "imageID": "",
         "state": {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image \"gone\""}}}]}}"#;
@@ -103,6 +104,6 @@ async fn an_image_that_cannot_be_pulled_is_named_by_partition_and_database() {
             && has(object, "Ready", "False", "")
     };
     for object in ["partition/db-1", "database/db"] {
-        ns.until(object, "it names the image's trouble", |found| found.iter().any(named)).await;
+        ns.until(object, "it names what is wrong with the image", |found| found.iter().any(named)).await;
     }
 }

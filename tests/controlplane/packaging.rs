@@ -1,4 +1,4 @@
-//! What installs and what takes away does so as the documentation says: the chart's release, the manifests, packed plugins.
+//! Installing and removing works as documented: the chart's release, the manifests, packed plugins.
 
 use std::path::Path;
 use std::process::Command;
@@ -11,7 +11,7 @@ use harness::manifests::Manifests;
 use harness::{assets, dist, paths};
 use serde_json::{Value, json};
 
-/// What the chart says of each definition, and the manifest does not.
+/// What the chart adds to each definition of the manifest.
 const KEEP: &str = "  annotations:\n    helm.sh/resource-policy: keep\n";
 
 fn printed(command: &mut Command) -> String {
@@ -91,8 +91,8 @@ async fn a_helm_release_that_goes_leaves_every_database_and_comes_back_to_it() {
 
     fixture.controller.stop().await.unwrap();
     convert_at(&plane, service()).await;
-    let said = helm(&["uninstall", "atomix-controller"]);
-    assert!(said.contains("kept due to the resource policy") && said.contains("databases.cloud.atomix.io"), "{said}");
+    let output = helm(&["uninstall", "atomix-controller"]);
+    assert!(output.contains("kept due to the resource policy") && output.contains("databases.cloud.atomix.io"), "{output}");
     ns.kubectl(["wait", "--for=delete", "deployment/atomix-controller", "--namespace=kube-system", "--timeout=60s"]).await;
     collected(&ns).await;
     assert_eq!(running(&ns).await, before, "everything runs on");
@@ -131,8 +131,8 @@ async fn the_controller_can_be_deleted_without_its_definitions() {
         ("-f", dist::plugin("raft"), "storage.cloud.atomix.io/plugin=raft"),
     ] {
         let file = file.display().to_string();
-        let said = admin.run(["delete", flag, &file, "--selector", label, "--ignore-not-found"]).await.unwrap();
-        assert!(!said.contains("customresourcedefinition"), "{said}");
+        let output = admin.run(["delete", flag, &file, "--selector", label, "--ignore-not-found"]).await.unwrap();
+        assert!(!output.contains("customresourcedefinition"), "{output}");
     }
     for gone in ["clusterrole/atomix-controller", "clusterrole/atomix-plugin-raft"] {
         let found = admin.run(["get", gone, "--ignore-not-found"]).await.unwrap();

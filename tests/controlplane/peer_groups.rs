@@ -15,7 +15,7 @@ use harness::manifests::{Manifests, pods};
 use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
 
-/// How long a stream may take to say something on a busy machine.
+/// How long a stream may take to send something on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
 fn group(ns: &Namespace<'_>, name: &str) -> Option<GroupId> {
@@ -37,7 +37,7 @@ fn names(membership: &JoinGroupResponse) -> Vec<&str> {
 }
 
 async fn next<T>(stream: &mut Streaming<T>) -> Result<Option<T>, Status> {
-    tokio::time::timeout(SOON, stream.message()).await.expect("the stream says something soon")
+    tokio::time::timeout(SOON, stream.message()).await.expect("the stream sends something soon")
 }
 
 /// Reads until the membership is this one; every membership on the way is answered.
@@ -87,10 +87,10 @@ async fn peers_join_see_each_other_and_leave() {
     drop(second);
     drop(b);
     let seen = until(&mut watcher, &["a"]).await;
-    assert!(seen.iter().all(|membership| !membership.is_empty()), "who has another stream stays: {seen:?}");
+    assert!(seen.iter().all(|membership| !membership.is_empty()), "a member with another stream stays: {seen:?}");
     drop(a);
     until(&mut watcher, &[]).await;
-    ns.until("members", "those who left are gone", |members| members.is_empty()).await;
+    ns.until("members", "those that left are gone", |members| members.is_empty()).await;
 }
 
 #[tokio::test]
@@ -123,7 +123,7 @@ async fn a_member_whose_program_hangs_is_removed_and_so_is_one_that_is_killed() 
 }
 
 #[tokio::test]
-async fn who_is_no_pod_joins_no_group() {
+async fn what_is_no_pod_joins_no_group() {
     let ns = shared_fixture().await.namespace("peers-refused").await;
     let mut clients = clients(&ns.fixture().controller.grpc()).await;
     let mut refused = async |request: JoinGroupRequest| clients.membership.join_group(request).await.map(drop).unwrap_err();
@@ -236,7 +236,7 @@ async fn term_until(stream: &mut Streaming<PartitionElectionResponse>, holds: im
 }
 
 #[tokio::test]
-async fn a_lost_primary_is_replaced_by_who_waited_longest() {
+async fn a_lost_primary_is_replaced_by_the_candidate_that_waited_longest() {
     let ns = shared_fixture().await.namespace("elections").await;
     ns.create_ready(&two_partitions()).await;
     let address = ns.fixture().controller.grpc();
@@ -272,7 +272,8 @@ async fn a_lost_primary_is_replaced_by_who_waited_longest() {
     assert_eq!(status.code(), Code::InvalidArgument);
     drop(c);
     drop(b);
-    ns.until("partition/db-1", "nobody stands any more", |found| found[0]["status"]["election"]["primary"] == "").await;
+    ns.until("partition/db-1", "there is no candidate any more", |found| found[0]["status"]["election"]["primary"] == "")
+        .await;
     let mut d = clients(&address).await.first.enter_election(enter(&ns, 1, "d")).await.unwrap().into_inner();
     assert!(term(&mut d).await.term > second, "terms only grow");
 }
@@ -305,7 +306,7 @@ async fn members_and_elections_outlive_a_replica_that_is_killed() {
     let after = term_until(&mut heir, |it| it.primary == "second").await;
     assert_eq!((after.term, after.candidates.as_slice()), (before.term + 1, &["second".to_owned()][..]));
 
-    // A stop is told to clients, which go elsewhere.
+    // A stop ends the streams of clients, which go elsewhere.
     fixture.controller.start().await.unwrap();
     second.stop().await.unwrap();
     let ended = loop {
@@ -318,9 +319,13 @@ async fn members_and_elections_outlive_a_replica_that_is_killed() {
     assert_eq!(ended.code(), Code::Unavailable, "{ended}");
     let mut again = clients(&one).await.first.enter_election(enter(&ns, 1, "second")).await.unwrap().into_inner();
     let term = term(&mut again).await;
-    assert_eq!((term.term, term.primary.as_str()), (after.term, "second"), "who comes back in time keeps the term");
+    assert_eq!(
+        (term.term, term.primary.as_str()),
+        (after.term, "second"),
+        "a primary that comes back in time keeps the term"
+    );
     let left: Vec<String> = ns
-        .eventually("only who is alive is a member", || async {
+        .eventually("only running programs are members", || async {
             let members = ns.get("members").await;
             let names = members.iter().map(|it| it["properties"]["metadata"]["name"].as_str().unwrap().to_owned());
             let names: Vec<String> = names.collect();
@@ -337,7 +342,7 @@ async fn a_slow_reader_gets_the_latest_and_no_backlog() {
     const CHANGES: i32 = 300;
     let ns = shared_fixture().await.namespace("peers-slow").await;
     ns.create(&pods(["a"])).await;
-    // Members that nobody's stream holds, with which each membership is larger than the window of the one who reads slowly.
+    // Members that no stream holds, with which each membership is larger than the window of the slow reader.
     let peer = |at: usize| {
         let host = "h".repeat(1000);
         format!(
@@ -360,7 +365,7 @@ async fn a_slow_reader_gets_the_latest_and_no_backlog() {
         let mut request = join(&ns, "g", "a");
         request.member.as_mut().unwrap().port = now;
         held = Some(joining.join_group(request).await.unwrap()); // the one before ends when this one is there
-        while port(next(&mut quick).await.unwrap().unwrap()) != Some(now) {} // each change is told
+        while port(next(&mut quick).await.unwrap().unwrap()) != Some(now) {} // each change is sent
     }
     let mut read = 1;
     while port(next(&mut slow).await.unwrap().unwrap()) != Some(CHANGES) {

@@ -13,7 +13,7 @@ fn database() -> Manifests {
     Manifests::raft(json!({"replicas": 1})).database("db", 1)
 }
 
-/// A StoragePlugin once it is as `holds` says.
+/// A StoragePlugin once `holds` is true of it.
 async fn plugin(fixture: &Fixture, ns: &Namespace<'_>, sentence: &str, holds: impl Fn(&Value) -> bool) -> Value {
     let admin = fixture.kubectl().namespace("kube-system");
     ns.eventually(sentence, || async {
@@ -108,7 +108,7 @@ async fn replaced_bytes_take_over_and_where_plans_are_the_same_nothing_is_writte
 }
 
 #[tokio::test]
-async fn refused_bytes_leave_the_old_revision_serving_and_say_why() {
+async fn refused_bytes_leave_the_old_revision_serving_and_are_reported() {
     let fixture = private_fixture("refused").await;
     fixture.install("raft").await.unwrap();
     let ns = fixture.namespace("refused").await;
@@ -124,7 +124,7 @@ async fn refused_bytes_leave_the_old_revision_serving_and_say_why() {
         let message = refused["status"]["message"].as_str().unwrap();
         assert!(message.contains("raft") && message.contains(&atomix_sandbox::digest_of(&bytes)[..12]), "{name}: {message}");
         let database = ns
-            .until("database/db", &format!("{name}: the database it concerns says so"), |found| {
+            .until("database/db", &format!("{name}: the database it concerns reports it"), |found| {
                 found.iter().any(|db| {
                     has(db, "PluginCurrent", "False", "Refused") && condition(db, "PluginCurrent")["message"] == message
                 })
@@ -152,7 +152,7 @@ pub async fn bring(fixture: &Fixture, map: &str, label: &str, bytes: &[u8]) {
     fixture.kubectl().namespace("kube-system").run_with(["create", "-f", "-"], &map.to_string()).await.unwrap();
 }
 
-/// The StoragePlugins by name, once they are as `holds` says.
+/// The StoragePlugins by name, once `holds` is true of them.
 async fn plugins(fixture: &Fixture, ns: &Namespace<'_>, sentence: &str, holds: impl Fn(&Value) -> bool) -> Value {
     let admin = fixture.kubectl().namespace("kube-system");
     ns.eventually(sentence, || async {
@@ -170,7 +170,7 @@ async fn plugins(fixture: &Fixture, ns: &Namespace<'_>, sentence: &str, holds: i
 }
 
 #[tokio::test]
-async fn bytes_that_cost_too_much_or_are_labelled_badly_hold_nobody_up() {
+async fn bytes_that_cost_too_much_or_are_labelled_badly_block_no_other() {
     let fixture = private_fixture("costly").await;
     let ns = fixture.namespace("costly").await;
     bring(&fixture, "a-misnamed", "Foo", b"no plugin").await;
@@ -184,7 +184,7 @@ async fn bytes_that_cost_too_much_or_are_labelled_badly_hold_nobody_up() {
     let message = all["costly"]["message"].as_str().unwrap();
     assert!(message.ends_with("not a plugin: loading it takes more than 768 MiB of memory"), "{message}");
     assert_eq!(all["raft"]["phase"], "Serving");
-    let misnamed = all.as_object().unwrap().iter().find(|(name, _)| name.starts_with("foo-")).expect("it is told of").1;
+    let misnamed = all.as_object().unwrap().iter().find(|(name, _)| name.starts_with("foo-")).expect("it is reported").1;
     let message = misnamed["message"].as_str().unwrap();
     assert!(message.contains("of ConfigMap a-misnamed is \"Foo\"; at most 40 lower case letters"), "{message}");
     let pid = fixture.controller.pid().expect("it runs");
@@ -248,8 +248,8 @@ async fn a_revision_that_would_restart_pods_is_held_until_it_is_accepted() {
         found.iter().any(|set| set["spec"]["template"].to_string().contains("/tmp/atomix-READY"))
     })
     .await;
-    let said = ns.kubectl_output(&["scale", "database/db", "--replicas=2", "--dry-run=server"], None).await;
-    assert!(!said.contains("Warning"), "an edit restarts nothing of what is held: {said}");
+    let output = ns.kubectl_output(&["scale", "database/db", "--replicas=2", "--dry-run=server"], None).await;
+    assert!(!output.contains("Warning"), "an edit restarts nothing of what is held: {output}");
     ns.kubectl(["patch", "database/db", "--type=merge", "-p", r#"{"metadata":{"labels":{"team":"red"}}}"#]).await;
     let found = ns.until("service/db-1", "an edit is let through", |found| {
         found.iter().any(|it| it["metadata"]["labels"]["team"] == "red")

@@ -13,7 +13,7 @@ fn database() -> Manifests {
     Manifests::raft(json!({"replicas": 1})).database("db", 1)
 }
 
-/// The status of the StoragePlugin raft once it is as `holds` says.
+/// The status of the StoragePlugin raft once `holds` is true of it.
 async fn plugin(fixture: &Fixture, ns: &Namespace<'_>, sentence: &str, holds: impl Fn(&Value) -> bool) -> Value {
     let admin = fixture.kubectl().namespace("kube-system");
     ns.eventually(sentence, || async {
@@ -72,11 +72,12 @@ async fn what_served_serves_on_after_a_restart_whatever_became_of_its_config_map
     let database = ns.one("database/db").await;
     assert!(has(&database, "PluginCurrent", "False", "Refused") && has(&database, "Ready", "True", ""), "{database:#}");
 
-    // The ConfigMap is gone, and a restart: databases say so, and are repaired and edited all the same.
+    // The ConfigMap is gone, and a restart: databases report it, and are repaired and edited all the same.
     let admin = fixture.kubectl().namespace("kube-system");
     admin.run(["delete", "configmap/atomix-plugin-raft"]).await.unwrap();
     plugin(&fixture, &ns, "it is removed", |it| it["phase"] == "Removed").await;
-    ns.until("database/db", "it says so", |found| found.iter().any(|db| has(db, "PluginCurrent", "False", "Removed"))).await;
+    ns.until("database/db", "it reports it", |found| found.iter().any(|db| has(db, "PluginCurrent", "False", "Removed")))
+        .await;
     fixture.controller.restart().await.unwrap();
     is_repaired(&ns).await;
     ns.kubectl(["scale", "database/db", "--replicas=2"]).await;
@@ -90,8 +91,8 @@ async fn what_served_serves_on_after_a_restart_whatever_became_of_its_config_map
     let refusal = ns
         .eventually("the rival is refused", || async {
             let path = "jsonpath={.status.phase} {.status.message}";
-            let told = admin.run(["get", "storageplugin/rift", "-o", path]).await?;
-            Ok(if told.starts_with("Refused ") { Eventually::Now(told) } else { Eventually::NotYet(told) })
+            let status = admin.run(["get", "storageplugin/rift", "-o", path]).await?;
+            Ok(if status.starts_with("Refused ") { Eventually::Now(status) } else { Eventually::NotYet(status) })
         })
         .await;
     assert!(
@@ -100,7 +101,7 @@ async fn what_served_serves_on_after_a_restart_whatever_became_of_its_config_map
     );
     admin.run(["delete", "configmap/a-rival"]).await.unwrap();
 
-    // The same bytes again: nothing is written but what is said.
+    // The same bytes again: nothing is written but the status.
     ns.settled().await;
     let mark = fixture.mark().await;
     fixture.install("raft").await.unwrap();
@@ -111,7 +112,7 @@ async fn what_served_serves_on_after_a_restart_whatever_became_of_its_config_map
         written.into_iter().filter(|it| !it.uri.contains("/status") && !it.uri.contains("/events")).collect();
     assert!(objects.is_empty(), "{}", harness::audit::table(&objects));
 
-    // Nobody has it any more once its StoragePlugin is deleted too.
+    // Nothing keeps it any more once its StoragePlugin is deleted too.
     admin.run(["delete", "configmap/atomix-plugin-raft"]).await.unwrap();
     plugin(&fixture, &ns, "it is removed", |it| it["phase"] == "Removed").await;
     admin.run(["delete", "storageplugin/raft"]).await.unwrap();
@@ -135,7 +136,7 @@ async fn what_is_held_is_held_after_a_restart_and_repaired_and_edited_meanwhile(
     replace(&fixture, &one_that_restarts_pods()).await;
     let held = |found: &[Value]| found.iter().any(|db| has(db, "Accepted", "False", "Held"));
     ns.until("database/db", "the plan is held", held).await;
-    let both = plugin(&fixture, &ns, "both revisions are told of", |it| {
+    let both = plugin(&fixture, &ns, "both revisions are listed", |it| {
         it["revisions"].as_array().is_some_and(|all| all.len() == 2 && all[0]["databases"] == 0 && all[1]["databases"] == 1)
     })
     .await;
@@ -157,7 +158,7 @@ async fn what_is_held_is_held_after_a_restart_and_repaired_and_edited_meanwhile(
     let requests = fixture.requests_since(mark).await;
     assert!(!requests.iter().any(|it| it.writes() && it.uri.contains("/configmaps") && it.uri.contains("kube-system")));
 
-    // What is accepted goes through, and what served before is let go once there are enough newer ones.
+    // What is accepted goes through, and what served before is dropped once there are enough newer ones.
     let database = ns.one("database/db").await;
     let message = condition(&database, "Accepted")["message"].as_str().unwrap();
     let hash = message.split("cloud.atomix.io/accept=").nth(1).unwrap().split_whitespace().next().unwrap();

@@ -19,15 +19,15 @@ async fn a_rollout_is_seen_in_every_status_from_the_edit_until_its_last_member_i
     ns.create_ready(&database()).await;
     ns.settled().await;
     let statuses = Arc::new(Mutex::new(Vec::new()));
-    let (heard, databases) = (statuses.clone(), ns.api("cloud.atomix.io", "v1beta3", "Database", "databases"));
+    let (recorded, databases) = (statuses.clone(), ns.api("cloud.atomix.io", "v1beta3", "Database", "databases"));
     let listener = tokio::spawn(async move {
         let mut changes = std::pin::pin!(watcher(databases, watcher::Config::default()).default_backoff().applied_objects());
         while let Ok(Some(database)) = changes.try_next().await {
-            heard.lock().unwrap().push(database.data["status"].clone());
+            recorded.lock().unwrap().push(database.data["status"].clone());
         }
     });
 
-    // The way that the page tells: first the generation, then the end of it.
+    // As documented: first the generation, then the end of its rollout.
     let edit = r#"{"spec":{"image":"atomix/raft-storage-node:v0.5.4"}}"#;
     ns.kubectl(["patch", "raftstorageclass/raft", "--type=merge", "--patch", edit]).await;
     let generation = ns.kubectl(["get", "raftstorageclass/raft", "-o=jsonpath={.metadata.generation}"]).await;
@@ -45,9 +45,9 @@ async fn a_rollout_is_seen_in_every_status_from_the_edit_until_its_last_member_i
     listener.abort();
     let statuses = statuses.lock().unwrap().clone();
     let of = |status: &Value, type_: &str| condition(&json!({"status": status}), type_).clone();
-    let told: Vec<String> =
+    let messages: Vec<String> =
         statuses.iter().map(|status| of(status, "Progressing")["message"].as_str().unwrap_or_default().to_owned()).collect();
-    assert!(told.iter().any(|message| message.ends_with("of 6 members run the new revision")), "{told:?}");
+    assert!(messages.iter().any(|message| message.ends_with("of 6 members run the new revision")), "{messages:?}");
     assert!(statuses.iter().all(|status| of(status, "Degraded")["status"] == "False"), "planned restarts: {statuses:#?}");
     let events = ns.get("events").await;
     let count = |reason: &str| {
@@ -58,7 +58,7 @@ async fn a_rollout_is_seen_in_every_status_from_the_edit_until_its_last_member_i
         events.iter().filter(|it| it["type"] == "Warning" && it["involvedObject"]["kind"] == "Database").collect();
     assert!(warnings.is_empty(), "{warnings:?}");
 
-    // An edit that no member has to restart for is over at once, and says of which generation it speaks.
+    // An edit that no member has to restart for is over at once, and its conditions have its generation.
     let edit = r#"{"metadata":{"labels":{"a":"b"}},"spec":{"partitionsPerCluster":1}}"#;
     ns.kubectl(["patch", "raftstorageclass/raft", "--type=merge", "--patch", edit]).await;
     let generation = ns.one("raftstorageclass/raft").await["metadata"]["generation"].clone();

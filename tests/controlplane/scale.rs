@@ -50,7 +50,7 @@ async fn growing_adds_clusters_and_touches_none_that_exist_and_shrinking_keeps_v
 }
 
 #[tokio::test]
-async fn a_scale_takes_no_more_requests_than_objects_ask_for() {
+async fn a_scale_takes_no_more_requests_than_there_are_objects() {
     let fixture = shared_fixture().await;
     let mark = fixture.mark().await;
     let ns = fixture.namespace("scale-requests").await;
@@ -167,7 +167,7 @@ async fn autoscalers_find_a_databases_pods_and_no_others_in_both_versions() {
         .await;
     }
     for (_, name) in scaled {
-        ns.until(&format!("horizontalpodautoscaler/{name}"), "it asks for the metrics of its pods", |found| {
+        ns.until(&format!("horizontalpodautoscaler/{name}"), "it requests the metrics of its pods", |found| {
             found.iter().any(|it| has(it, "ScalingActive", "False", "FailedGetResourceMetric"))
         })
         .await;

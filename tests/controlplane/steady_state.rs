@@ -23,7 +23,7 @@ async fn a_settled_half_minute_and_a_restart_write_nothing() {
     ns.create(Manifests::class("CacheStorageClass", "cache", json!({})).database("cache", 1)).await;
     ns.wait("database/raft", "Ready").await;
     ns.wait("database/cache", "Ready").await;
-    ns.eventually("counts of the plugins are written and nothing is asked for two seconds", || async {
+    ns.eventually("counts of the plugins are written and there is no request for two seconds", || async {
         let mark = fixture.mark().await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         let requests = fixture.requests_since(mark).await;

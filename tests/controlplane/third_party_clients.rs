@@ -1,4 +1,4 @@
-//! Programs of other authors speak the gRPC API: a client in Go generated from `proto/`, one of 2020, grpcurl over
+//! Programs of other authors use the gRPC API: a client in Go generated from `proto/`, one of 2020, grpcurl over
 //! reflection, a linter.
 
 use std::path::Path;
@@ -22,7 +22,7 @@ fn database_and_pods() -> Manifests {
 }
 
 /// What the Go client prints, a call a line.
-const SAID: &str = include_str!("../golden/wire.jsonl");
+const EXPECTED: &str = include_str!("../golden/wire.jsonl");
 
 async fn programs() -> &'static Programs {
     static BUILT: OnceCell<Programs> = OnceCell::const_new();
@@ -47,12 +47,12 @@ async fn a_go_client_generated_from_the_descriptors_is_understood() {
     ns.create_ready(&database_and_pods()).await;
     let output = run(&programs.client, &[&ns.fixture().controller.grpc(), &ns.name]).await;
     assert!(output.status.success(), "{}\n{}", text(&output.stderr), text(&output.stdout));
-    let (said, wanted) = (text(&output.stdout).lines(), SAID.lines());
+    let (lines, expected) = (text(&output.stdout).lines(), EXPECTED.lines());
     let mut first_term = None;
-    for (said, wanted) in said.zip(wanted) {
-        assert_eq!(with_terms_from_one(said, &mut first_term), wanted);
+    for (line, expected) in lines.zip(expected) {
+        assert_eq!(with_terms_from_one(line, &mut first_term), expected);
     }
-    assert_eq!(text(&output.stdout).lines().count(), SAID.lines().count(), "{}", text(&output.stdout));
+    assert_eq!(text(&output.stdout).lines().count(), EXPECTED.lines().count(), "{}", text(&output.stdout));
 }
 
 /// A line in which terms count from one: where they begin is the API server's business (see `view/elections`).
@@ -64,8 +64,8 @@ fn with_terms_from_one(line: &str, first: &mut Option<i64>) -> String {
     format!("{before}{BEFORE}{}\"{after}", term - *first.get_or_insert(term) + 1)
 }
 
-/// The published client dials a partition by its name in the cluster, which this machine does not know. Like all of its gRPC it heeds
-/// `HTTPS_PROXY`: the proxy takes it to a stand-in for the storage node, and refuses any other name.
+/// The published client dials a partition by its name in the cluster, which this machine cannot resolve. Like every client
+/// of gRPC it uses `HTTPS_PROXY`: the proxy takes it to a stand-in for the storage node, and refuses any other name.
 #[tokio::test]
 async fn a_client_of_2020_creates_a_group_locks_on_it_and_deletes_it() {
     let [client, node] = tokio::task::spawn_blocking(oldclients::first).await.unwrap().unwrap();
@@ -102,19 +102,19 @@ async fn a_client_of_2020_creates_a_group_locks_on_it_and_deletes_it() {
     ns.until("raftstorageclasses", "the class has gone with its group", |found| found.is_empty()).await;
 }
 
-/// Joins each connection that asks for `name` with the port of this machine.
+/// Joins each connection that requests `CONNECT` to `name` with the port of this machine.
 async fn proxied(proxy: TcpListener, name: String, port: u16) {
     let wanted = format!("CONNECT {name} HTTP/1.1");
     while let Ok((connection, _)) = proxy.accept().await {
         let wanted = wanted.clone();
         tokio::spawn(async move {
             let mut connection = BufReader::new(connection);
-            let (mut asked, mut line) = (String::new(), String::new());
-            connection.read_line(&mut asked).await?;
+            let (mut request_line, mut line) = (String::new(), String::new());
+            connection.read_line(&mut request_line).await?;
             while connection.read_line(&mut line).await? > 2 {
                 line.clear();
             }
-            if asked.trim_end() != wanted {
+            if request_line.trim_end() != wanted {
                 return connection.write_all(b"HTTP/1.1 403 Forbidden\r\n\r\n").await;
             }
             let mut node = TcpStream::connect(("127.0.0.1", port)).await?;
@@ -154,7 +154,7 @@ async fn grpcurl_finds_its_way_by_reflection() {
     let method =
         "rpc JoinGroup ( .atomix.membership.JoinGroupRequest ) returns ( stream .atomix.membership.JoinGroupResponse );";
     assert!(described.contains(method) && described.contains("// Joins a group with a member"), "{described}");
-    // The Go client is generated anew with every change of proto/; what older ones know of must not change.
+    // The Go client is generated anew with every change of proto/; what older ones use must not change.
     let described = curl(&[&address, "describe", "atomix.controller.PartitionEndpoint"]).await;
     let described = text(&described.stdout);
     assert!(described.contains("string host = 1;") && described.contains("int32 port = 2;"), "{described}");
@@ -182,18 +182,18 @@ async fn reflection_is_there_for_older_tools_too() {
     let address = shared_fixture().await.controller.grpc();
     let channel = tonic::transport::Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
     let mut client = ServerReflectionClient::new(channel);
-    let mut ask = async |request: MessageRequest| {
+    let mut reflect = async |request: MessageRequest| {
         let request = v1alpha::ServerReflectionRequest { host: String::new(), message_request: Some(request) };
         let answers = client.server_reflection_info(futures::stream::iter([request])).await.unwrap();
         answers.into_inner().message().await.unwrap().unwrap().message_response.unwrap()
     };
-    let MessageResponse::ListServicesResponse(services) = ask(MessageRequest::ListServices(String::new())).await else {
+    let MessageResponse::ListServicesResponse(services) = reflect(MessageRequest::ListServices(String::new())).await else {
         panic!("services are listed")
     };
     let names: Vec<&str> = services.service.iter().map(|service| service.name.as_str()).collect();
     assert!(names.contains(&"atomix.primitive.PrimitiveService"), "{names:?}");
     let symbol = MessageRequest::FileContainingSymbol("atomix.primitive.PrimitiveType".to_owned());
-    let MessageResponse::FileDescriptorResponse(files) = ask(symbol).await else { panic!("a symbol's file is shown") };
+    let MessageResponse::FileDescriptorResponse(files) = reflect(symbol).await else { panic!("a symbol's file is shown") };
     let file: prost_types::FileDescriptorProto = prost::Message::decode(&files.file_descriptor_proto[0][..]).unwrap();
     assert_eq!((file.name(), file.enum_type[0].value.len()), ("atomix/primitive/primitive.proto", 11));
 }

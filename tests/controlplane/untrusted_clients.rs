@@ -1,5 +1,5 @@
-//! What those may do who are none of the controller's: they connect and say nothing, ask for what is being deleted, take names, ask
-//! too often. Others are answered all the while, and no answer promises what will not be.
+//! What untrusted clients may do: they connect and send nothing, request what is being deleted, take names, send too many
+//! requests. Others are served all the while, and no answer promises what will not be.
 
 use std::time::Duration;
 
@@ -56,14 +56,14 @@ async fn size(clients: &mut Clients, ns: &Namespace<'_>, name: &str) -> u32 {
     groups.into_iter().next().expect("it is found at once").spec.unwrap().partition_size
 }
 
-/// Creates a group as clients do that are told to try again.
+/// Creates a group as clients do that try again when an answer asks for it.
 async fn patiently(clients: &mut Clients, request: first::CreatePartitionGroupRequest) {
     while let Err(status) = clients.first.create_partition_group(request.clone()).await {
         assert_eq!(status.code(), Code::Unavailable, "{status}");
     }
 }
 
-/// Connections that say nothing; they stay until they are dropped.
+/// Connections that send nothing; they stay until they are dropped.
 async fn silent(address: &str, count: usize) -> Vec<TcpStream> {
     let mut all = Vec::new();
     for _ in 0..count {
@@ -90,14 +90,14 @@ async fn silent_connections_stop_neither_webhook_nor_metrics_nor_api() {
     let request =
         first::GetDatabasesRequest { id: Some(first::DatabaseId { name: "db".into(), namespace: ns.name.clone() }) };
     let answer = kept.first.get_databases(request.clone()).await.unwrap().into_inner();
-    assert_eq!(answer.databases.len(), 1, "who was connected before");
-    clients(&ns).await.first.get_databases(request).await.expect("and who comes now");
+    assert_eq!(answer.databases.len(), 1, "a client that was connected before");
+    clients(&ns).await.first.get_databases(request).await.expect("and one that comes now");
 
-    // Whoever says nothing is told to go, within the time of a handshake and some.
-    let mut said = Vec::new();
+    // A connection that sends nothing is closed, within the time of a handshake and some.
+    let mut received = Vec::new();
     for (server, streams) in ["webhook", "grpc"].into_iter().zip([0, 2]) {
         let last = silent[streams].last_mut().unwrap();
-        let ended = tokio::time::timeout(Duration::from_secs(30), last.read_to_end(&mut said)).await;
+        let ended = tokio::time::timeout(Duration::from_secs(30), last.read_to_end(&mut received)).await;
         assert!(ended.is_ok(), "{server}");
     }
 }
@@ -117,13 +117,13 @@ async fn a_group_waits_for_what_an_older_one_of_its_name_left_behind() {
     let wire = Wire::dial(&fixture.controller.grpc()).await;
     let method = "/atomix.controller.ControllerService/CreatePartitionGroup";
     let request = framed(&create(&ns, "g", RAFT, 1).encode_to_vec());
-    let late = wire.ask(method, &[("grpc-timeout", "2S")], request).await.status().await;
+    let late = wire.send(method, &[("grpc-timeout", "2S")], request).await.status().await;
     let code = late.as_ref().map(|(code, _)| Code::from_i32(*code));
     assert_eq!(code, Some(Code::DeadlineExceeded), "no OK for what is not: {late:?}");
     assert!(ns.get("databases").await.is_empty(), "and no database that would run on the old class");
     let (mut again, request) = (clients.clone(), create(&ns, "g", RAFT, 1));
     let call = tokio::spawn(async move { patiently(&mut again, request).await });
-    // The garbage collector of Kubernetes takes up to a minute to know a kind that was installed just before.
+    // The garbage collector of Kubernetes takes up to a minute to discover a kind that was installed just before.
     let collected = eventually(Duration::from_secs(150), "the old class is collected", || async {
         let class = ns.one("raftstorageclass/g").await;
         Ok(Eventually::when(class["metadata"]["deletionTimestamp"].is_string(), || class["metadata"].to_string()))
@@ -134,7 +134,7 @@ async fn a_group_waits_for_what_an_older_one_of_its_name_left_behind() {
     call.await.unwrap();
     assert_eq!(size(&mut clients, &ns, "g").await, 1);
 
-    // The same without anybody who holds it, again and again, at once after the deletion.
+    // The same without anything that holds it up, again and again, at once after the deletion.
     for round in 0..6_u32 {
         let wanted = 1 + round % 2 * 2;
         clients.first.delete_partition_group(delete(&ns, "g")).await.unwrap();
@@ -200,7 +200,7 @@ async fn a_primitive_of_an_older_database_is_not_one_of_the_new() {
 }
 
 #[tokio::test]
-async fn a_refused_join_names_no_address_and_asking_again_costs_next_to_nothing() {
+async fn a_refused_join_names_no_address_and_trying_again_costs_next_to_nothing() {
     let fixture = shared_fixture().await;
     let ns = fixture.namespace("join-refused").await;
     let mut clients = clients(&ns).await;
@@ -223,7 +223,7 @@ async fn a_refused_join_names_no_address_and_asking_again_costs_next_to_nothing(
 }
 
 #[tokio::test]
-async fn who_writes_without_a_pause_is_told_to_slow_down_and_others_are_not() {
+async fn a_client_that_writes_without_a_pause_is_slowed_down_and_others_are_not() {
     let fixture = private_fixture("outsiders-writes").await;
     fixture.install("cache").await.unwrap();
     let ns = fixture.namespace("writes").await;
@@ -262,7 +262,7 @@ async fn who_writes_without_a_pause_is_told_to_slow_down_and_others_are_not() {
 }
 
 #[tokio::test]
-async fn terms_of_an_election_never_go_back_though_its_partition_is_made_anew_while_nobody_looks() {
+async fn terms_of_an_election_never_go_back_though_its_partition_is_made_anew_unseen() {
     let fixture = private_fixture("outsiders-terms").await;
     fixture.install("cache").await.unwrap();
     let ns = fixture.namespace("terms").await;
@@ -280,7 +280,7 @@ async fn terms_of_an_election_never_go_back_though_its_partition_is_made_anew_wh
             assert!(term.term > last, "round {round}: {} after {last}", term.term);
             last = term.term;
             drop(stream);
-            ns.until("partition/db-1", "nobody stands", |found| {
+            ns.until("partition/db-1", "there is no candidate", |found| {
                 found.iter().any(|it| it["status"]["election"]["primary"] == "")
             })
             .await;
@@ -318,11 +318,11 @@ async fn rights_that_vanish_while_a_watch_starts_anew_count_again_as_soon_as_the
         let conditions = database["status"]["conditions"].as_array().unwrap();
         conditions.iter().any(|it| it["reason"] == reason)
     };
-    ns.until("database/db", "it tells that partitions cannot be watched", |found| reason(&found[0], "WatchFailed")).await;
+    ns.until("database/db", "it reports that partitions cannot be watched", |found| reason(&found[0], "WatchFailed")).await;
     whole["metadata"]["resourceVersion"].take();
     kubectl.run_with(["replace", "-f", "-"], &whole.to_string()).await.unwrap();
     let back = std::time::Instant::now();
-    ns.until("database/db", "it is whole again without anybody's doing", |found| {
+    ns.until("database/db", "it is whole again by itself", |found| {
         found.iter().any(|database| !reason(database, "WatchFailed"))
     })
     .await;
@@ -331,7 +331,7 @@ async fn rights_that_vanish_while_a_watch_starts_anew_count_again_as_soon_as_the
 }
 
 #[tokio::test]
-async fn a_request_whose_answer_never_comes_is_given_up_and_holds_up_nobody_else() {
+async fn a_request_whose_answer_never_comes_is_given_up_and_blocks_no_other() {
     let fixture = private_fixture("outsiders-dark").await;
     fixture.install("cache").await.unwrap();
     let ns = fixture.namespace("dark").await;
@@ -344,13 +344,13 @@ async fn a_request_whose_answer_never_comes_is_given_up_and_holds_up_nobody_else
     proxy.withhold(Withheld { requests: vec!["services"], ..Withheld::default() });
     ns.kubectl(["delete", "service/db-1"]).await;
     ns.eventually("the pass waits for an answer", || async {
-        Ok(Eventually::when(proxy.unanswered() > 0, || "nothing was asked".to_owned()))
+        Ok(Eventually::when(proxy.unanswered() > 0, || "there was no request".to_owned()))
     })
     .await;
     let dark = std::time::Instant::now();
-    proxy.withhold(Withheld::default()); // who waits waits for ever; who asks again is answered
+    proxy.withhold(Withheld::default()); // requests that wait wait for ever; new ones are answered
     ns.create_ready(&Manifests::on("CacheStorageClass", "db").database("other", 1)).await;
-    assert!(dark.elapsed() < limits::ANSWER_BEGINS_WITHIN, "nobody else waits: {:?}", dark.elapsed());
+    assert!(dark.elapsed() < limits::ANSWER_BEGINS_WITHIN, "nothing else waits: {:?}", dark.elapsed());
     let most = limits::ANSWER_BEGINS_WITHIN + Duration::from_secs(30);
     let back = eventually(most, "the request is made again", || async {
         Ok(Eventually::when(ns.get("service/db-1").await.len() == 1, || second.log_tail(5)))

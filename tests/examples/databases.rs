@@ -1,4 +1,4 @@
-//! A program that asks where the partitions of a database answer, as README shows it.
+//! A program that reads the addresses of a database's partitions, as README shows it.
 
 use harness::grpc::database::database_service_client::DatabaseServiceClient;
 use harness::grpc::database::{DatabaseId, GetDatabaseRequest};

@@ -60,7 +60,8 @@ async fn pods_resolve_each_other_and_find_their_data_after_a_power_cut_here_and_
     });
     assert!(looked_up.await.unwrap().starts_with("10.241."));
 
-    // Its node goes dark: there it cannot be known to have stopped, so that a person says so, and it comes up elsewhere.
+    // Its node loses power: there it cannot be known to have stopped, so that a person declares it, and it comes up
+    // elsewhere.
     let node = kubectl.run(["get", "pod", "web-0", "-o", "jsonpath={.spec.nodeName}"]).await.unwrap();
     let number: usize = node.trim_start_matches("node").parse().unwrap();
     let cut = plane.clone();

@@ -1,4 +1,4 @@
-//! The controller's own pods under everything that happens to pods: databases do not notice.
+//! The controller's own pods under everything that happens to pods: databases go on unaffected.
 
 use std::time::Duration;
 
@@ -38,7 +38,8 @@ async fn pods(etcd: &Running) -> Vec<String> {
         .collect()
 }
 
-/// A connection that is given up when its other end no longer answers pings: the replica of a node that goes dark says no farewell.
+/// A connection that is given up when its other end no longer answers pings: the replica of a node whose power is cut does
+/// not close it.
 fn lasting(port: u16) -> Endpoint {
     let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
     endpoint.http2_keep_alive_interval(Duration::from_secs(10)).keep_alive_timeout(Duration::from_secs(5))
@@ -88,7 +89,7 @@ async fn databases_do_not_notice_what_happens_to_the_controller() {
     deployed.rolled_out().await.unwrap();
     repairs(&etcd).await;
 
-    // Its node goes dark, and comes back.
+    // Its node loses power, and comes back.
     let lost = eventually(Duration::from_secs(120), "a replica runs on node3", || async {
         let found = kubectl
             .run([

@@ -1,5 +1,5 @@
-//! Data of Valkey and Redis when what decides where or in which form they lie is edited, when volumes are lost, and whatever a password
-//! is made of. That nothing was lost is read back from each server.
+//! Data of Valkey and Redis when what decides where or in which form they lie is edited, when volumes are lost, and with
+//! passwords of any bytes. That nothing was lost is read back from each server.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 /// How long a change may take to reach all servers, one after the other, on a busy machine.
 const LIMIT: Duration = Duration::from_secs(300);
-/// The script of the servers, with which a person asks them and decides for them.
+/// The script of the servers, with which a person queries them and decides for them.
 const SCRIPT: &str = "/etc/server/server.sh";
 /// Keys that each test begins with.
 const KEYS: usize = 500;
@@ -46,8 +46,8 @@ impl Db<'_> {
         self.ns.fixture().kubectl().namespace(&self.ns.name).run(args).await
     }
 
-    /// Asks the server of a pod, with the password that it has.
-    async fn ask(&self, pod: &str, words: &[&str]) -> anyhow::Result<String> {
+    /// Runs a command on the server of a pod, with the password that it has.
+    async fn run(&self, pod: &str, words: &[&str]) -> anyhow::Result<String> {
         let args = [&["exec", pod, "-c", "server", "--", "sh", SCRIPT, "cli"], words].concat();
         Ok(self.kubectl(&args).await?.trim().to_owned())
     }
@@ -61,9 +61,9 @@ impl Db<'_> {
         self.ns.must(done.await).await;
     }
 
-    /// Waits until the Database says why something is missing: a condition's reason and part of its message.
+    /// Waits until the Database reports why something is missing: a condition's reason and part of its message.
     async fn wait_for_reason(&self, reason: &str, words: &str) {
-        self.until(&format!("it says {reason}: {words}"), |database| {
+        self.until(&format!("it reports {reason}: {words}"), |database| {
             conditions(database)
                 .any(|one| one["reason"] == reason && one["message"].as_str().is_some_and(|message| message.contains(words)))
         })
@@ -92,7 +92,7 @@ impl Db<'_> {
         for pod in pods {
             let sentence = format!("{pod} answers");
             let done = eventually(LIMIT, &sentence, || async {
-                Ok(Eventually::when(self.ask(pod, &["ping"]).await? == "PONG", String::new))
+                Ok(Eventually::when(self.run(pod, &["ping"]).await? == "PONG", String::new))
             });
             self.ns.must(done.await).await;
         }
@@ -118,7 +118,7 @@ impl Db<'_> {
         for pod in pods {
             let sentence = format!("{pod} has {keys} keys");
             let done = eventually(LIMIT, &sentence, || async {
-                let size = self.ask(pod, &["dbsize"]).await?;
+                let size = self.run(pod, &["dbsize"]).await?;
                 Ok(Eventually::when(size == keys.to_string(), || size))
             });
             self.ns.must(done.await).await;
@@ -127,7 +127,7 @@ impl Db<'_> {
 
     async fn fill(&self, pod: &str) {
         let fill = format!("for i=1,{KEYS} do redis.call('set','k'..i,i) end return 1");
-        assert_eq!(self.ask(pod, &["eval", &fill, "0"]).await.unwrap(), "1");
+        assert_eq!(self.run(pod, &["eval", &fill, "0"]).await.unwrap(), "1");
     }
 
     /// The volume of a server is lost with its pod.
@@ -175,7 +175,7 @@ async fn data_stay_when_their_form_is_edited_and_when_a_primary_loses_its_volume
     db.settled(&pods).await;
     db.have(KEYS, &pods).await;
 
-    // What cannot be converted stops at the replica, and says why; the primary serves on.
+    // What cannot be converted stops at the replica, and is reported; the primary serves on.
     db.edit(&json!({"server": "valkey"})).await;
     db.wait_for_reason("DataNotConverted", "cannot be read by Valkey").await;
     db.have(KEYS, &["v-1-0"]).await;
@@ -183,14 +183,14 @@ async fn data_stay_when_their_form_is_edited_and_when_a_primary_loses_its_volume
     db.settled(&pods).await;
     db.have(KEYS, &pods).await;
 
-    // A primary without data waits until somebody decides, and its replica keeps what it has.
+    // A primary without data waits until a person decides, and its replica keeps what it has.
     db.lose("v-1-0").await;
     db.wait_for_reason("PrimaryWithoutData", "v-1-r-0 has 500 keys").await;
     db.have(KEYS, &["v-1-r-0"]).await;
     db.kubectl(&["exec", "v-1-0", "--", "sh", SCRIPT, "decide", "CopyFromReplica"]).await.unwrap();
     db.settled(&pods).await;
     db.have(KEYS, &pods).await;
-    assert_eq!(db.ask("v-1-0", &["set", "new", "1"]).await.unwrap(), "OK");
+    assert_eq!(db.run("v-1-0", &["set", "new", "1"]).await.unwrap(), "OK");
     db.have(KEYS + 1, &pods).await;
     ns.kubectl(["delete", "database/v"]).await;
 }
@@ -205,7 +205,7 @@ const PASSWORDS: [(&str, &[u8]); 5] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_password_of_any_bytes_is_the_one_that_servers_ask_for() {
+async fn a_password_of_any_bytes_is_the_one_that_servers_require() {
     let nodes = fixture_on_nodes().await;
     let ns = nodes.fixture.namespace("passwords").await;
     for (name, bytes) in PASSWORDS {
@@ -222,16 +222,16 @@ async fn a_password_of_any_bytes_is_the_one_that_servers_ask_for() {
         }
         let (primary, replica) = (format!("{name}-1-0"), format!("{name}-1-r-0"));
         db.settled(&[&primary, &replica]).await;
-        assert_eq!(db.ask(&primary, &["set", "k", name]).await.unwrap(), "OK");
+        assert_eq!(db.run(&primary, &["set", "k", name]).await.unwrap(), "OK");
         db.have(1, &[&primary, &replica]).await;
         let exactly = format!("echo {} | base64 -d | valkey-cli -x auth; valkey-cli get k", base64(bytes));
         let answer = ns.kubectl(["exec", &primary, "-c", "server", "--", "sh", "-c", &exactly]).await;
         assert!(answer.starts_with("OK") && answer.contains("NOAUTH"), "{name}: {answer}");
     }
-    ns.eventually("an Event says that one ends in a newline", || async {
+    ns.eventually("an Event reports that one ends in a newline", || async {
         let events = ns.get("events").await;
-        let said = events.iter().any(|event| event["reason"] == "PasswordEndsInNewline");
-        Ok(Eventually::when(said, || format!("{} events", events.len())))
+        let is_there = events.iter().any(|event| event["reason"] == "PasswordEndsInNewline");
+        Ok(Eventually::when(is_there, || format!("{} events", events.len())))
     })
     .await;
     ns.kubectl(["delete", "databases", "--all"]).await;

@@ -1,4 +1,5 @@
-//! What an edit does to members that run, and to members that cannot: an etcd cluster as it was asked for wrongly, and mended.
+//! What an edit does to members that run, and to members that cannot: an etcd cluster with a wrong setting, and the
+//! correction.
 
 use harness::fixture::fixture_on_nodes;
 use serde_json::{Value, json};
@@ -69,7 +70,7 @@ async fn etcd_heals_once_its_class_is_mended_and_no_member_that_is_up_is_taken_d
     etcd.all_write(1).await;
     let started = members(&etcd).await;
 
-    // The same in other words: nobody restarts.
+    // The same in another spelling: no member restarts.
     edit(&etcd, "etcd", json!({"resources": {"limits": {"memory": "300M"}}, "nodeSelector": {}, "env": []})).await;
 
     for name in ["broken", "bare"] {
@@ -85,7 +86,7 @@ async fn etcd_heals_once_its_class_is_mended_and_no_member_that_is_up_is_taken_d
     for name in ["broken", "bare"] {
         etcd.ns.wait(&format!("database/{name}"), "Ready").await;
         etcd.ns
-            .until(&format!("statefulset/{name}-1"), "all members run what the class says now", |found| {
+            .until(&format!("statefulset/{name}-1"), "all members run what the class has now", |found| {
                 found.iter().any(|set| set["status"]["updatedReplicas"] == 3 && set["status"]["readyReplicas"] == 3)
             })
             .await;
@@ -112,7 +113,7 @@ async fn etcd_heals_once_its_class_is_mended_and_no_member_that_is_up_is_taken_d
     assert_eq!(members(&etcd).await[..2], started[..2], "what was up stays up");
     etcd.all_read(1).await;
 
-    // Deleted without what it made, and made again: taken over on one word, without a restart.
+    // Deleted without what it made, and made again: taken over by one command, without a restart.
     let running = members(&etcd).await;
     etcd.kubectl(&["delete", "database/etcd", "--cascade=orphan"]).await.unwrap();
     etcd.ns.create(&format!("apiVersion: cloud{}", CLASS.split("---\napiVersion: cloud").nth(1).unwrap())).await;

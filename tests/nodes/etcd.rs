@@ -1,4 +1,4 @@
-//! etcd: three clusters of three, as the example says; and one that trusts nobody without a certificate.
+//! etcd: three clusters of three, as in the example; and one that serves no client without a certificate.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::storage::{Running, Storage};
 
-/// How etcd is asked: its API as JSON over HTTP.
+/// How etcd is written and read: its API as JSON over HTTP.
 pub fn etcd() -> Storage {
     Storage {
         name: "etcd",
@@ -45,7 +45,7 @@ async fn etcd_keeps_what_was_written_whatever_happens_to_it() {
     // A process is killed.
     etcd.listen().await;
     etcd.kill_process("etcd-1-0").await;
-    let reasons = etcd.told_missing().await;
+    let reasons = etcd.reported_missing().await;
     etcd.ready().await;
     assert!(reasons.iter().all(|reason| reason.contains("etcd-1")), "{reasons:?}");
     etcd.all_read(3).await;
@@ -53,24 +53,24 @@ async fn etcd_keeps_what_was_written_whatever_happens_to_it() {
     // A pod is deleted.
     etcd.listen().await;
     etcd.kubectl(&["delete", "pod", "etcd-2-1"]).await.unwrap();
-    etcd.told_missing().await;
+    etcd.reported_missing().await;
     etcd.ready().await;
     etcd.all_read(3).await;
 
     // A member of each partition is replaced as the plugin's page has it: one whose claim was lost before, and one that still has it.
     etcd.loses_its_claim("etcd-1-0").await;
-    etcd.partition_says(1, "DataLost").await;
-    etcd.replace_as_the_page_says("etcd-1-0").await;
-    etcd.replace_as_the_page_says("etcd-2-0").await;
+    etcd.wait_for_reason(1, "DataLost").await;
+    etcd.replace_by_the_page("etcd-1-0").await;
+    etcd.replace_by_the_page("etcd-2-0").await;
     for at in ["etcd-1-0.etcd-1-hs", "etcd-2-0.etcd-2-hs"] {
         etcd.reads(at, "first", &format!("of partition {}", &at[5..6])).await;
     }
     etcd.all_read(3).await;
 
-    // A node goes dark, with a member of each partition or so; the quorum goes on. It comes back.
+    // A node loses power, with a member of each partition or so; the quorum goes on. It comes back.
     etcd.listen().await;
     let node = etcd.cut_node_of("etcd-3-0").await;
-    etcd.told_missing().await;
+    etcd.reported_missing().await;
     for partition in 1..=3 {
         etcd.write(partition, "dark", "written while a node was dark").await;
     }
@@ -86,7 +86,7 @@ async fn etcd_keeps_what_was_written_whatever_happens_to_it() {
     assert_eq!(claims.len(), 9);
     etcd.listen().await;
     etcd.kubectl(&["delete", "statefulset", "etcd-1"]).await.unwrap();
-    etcd.told_missing().await;
+    etcd.reported_missing().await;
     etcd.ready().await;
     assert_eq!(etcd.claims().await, claims);
     etcd.all_read(3).await;
@@ -97,7 +97,7 @@ async fn etcd_keeps_what_was_written_whatever_happens_to_it() {
         .await
         .unwrap();
     for round in 0.. {
-        // What a stopping member had in hand is asked for again, as every client does.
+        // A request that a stopping member had accepted is sent again, as every client does.
         for partition in 1..=3 {
             etcd.write(partition, "rolling", &round.to_string()).await;
         }
@@ -136,7 +136,7 @@ async fn etcd_keeps_what_was_written_whatever_happens_to_it() {
 
 /// Repairs by hand, as the plugin's page has them.
 impl Running {
-    /// Somebody deletes a member's claim, and its pod, so that Kubernetes makes both anew.
+    /// A person deletes a member's claim, and its pod, so that Kubernetes makes both anew.
     async fn loses_its_claim(&self, member: &str) {
         let claim = format!("data-{member}");
         let before = self.ns.one(&format!("pvc/{claim}")).await["metadata"]["uid"].clone();
@@ -149,20 +149,20 @@ impl Running {
             .await;
     }
 
-    /// Waits until a partition's reason is this one; returns what the Database says.
-    async fn partition_says(&self, partition: usize, said: &str) -> String {
+    /// Waits until a partition's reason is this one; returns the Database's status.
+    async fn wait_for_reason(&self, partition: usize, reason: &str) -> String {
         let name = format!("{}-{partition}", self.storage.name);
-        let sentence = format!("{name} says {said}");
+        let sentence = format!("{name} reports {reason}");
         let done = eventually(Duration::from_secs(180), &sentence, || async {
             let status = self.kubectl(&["get", &self.database(), "-o", "jsonpath={.status}"]).await?;
-            let holds = status.contains(said) && status.contains(&name);
+            let holds = status.contains(reason) && status.contains(&name);
             Ok(if holds { Eventually::Now(status) } else { Eventually::NotYet(status) })
         });
         self.ns.must(done.await).await
     }
 
     /// The commands of "Replace a member", word for word, for this member instead of that of the page.
-    async fn replace_as_the_page_says(&self, member: &str) {
+    async fn replace_by_the_page(&self, member: &str) {
         let page = std::fs::read_to_string(paths::root().join("plugins/etcd/README.md")).unwrap();
         let (_, section) = page.split_once("### Replace a member").unwrap();
         let (section, _) = section.split_once("\n## ").unwrap();
@@ -173,7 +173,7 @@ impl Running {
             let line = line.replace("etcd-1-hs", &format!("{set}-hs")).replace("etcd-1-0", member);
             let line = line.replace("etcd-1-1", &format!("{set}-1"));
             let command: Vec<_> = line.split(' ').collect();
-            // What etcd refuses because a member has just connected is asked again, as the page says.
+            // What etcd refuses because a member has just connected is sent again, as the page has it.
             let done = eventually(Duration::from_secs(120), &line, || async {
                 Ok(match self.kubectl(&command).await {
                     Ok(printed) => Eventually::Now(printed),
@@ -193,7 +193,8 @@ impl Running {
         self.ns.wait(&format!("pod/{member}"), "Ready").await;
     }
 
-    /// How many members run an image that ends like this; and how many of each of the three partitions run and are not told to stop.
+    /// How many members run an image that ends like this; and how many of each of the three partitions run and are not being
+    /// stopped.
     async fn members_with(&self, ending: &str) -> (usize, [usize; 3]) {
         let (mut with, mut up) = (0, [0; 3]);
         for pod in self.ns.get("pods").await.iter().filter(|pod| pod["metadata"]["name"] != "app") {
@@ -243,9 +244,9 @@ async fn etcd_of_one_member_starts_without_its_data_only_when_a_person_lets_it()
     etcd.all_read(1).await;
 
     etcd.loses_its_claim("single-1-0").await;
-    let said = etcd.partition_says(1, "DataLost").await;
+    let status = etcd.wait_for_reason(1, "DataLost").await;
     let (_, command) =
-        said.split_once("kubectl -n etcd-single patch configmap single-1 ").expect("the way out is a command");
+        status.split_once("kubectl -n etcd-single patch configmap single-1 ").expect("the way out is a command");
     assert!(command.starts_with("--type=merge -p '"), "{command}");
     let restarted = |found: &[serde_json::Value]| {
         found.iter().any(|pod| pod["status"]["containerStatuses"][0]["restartCount"].as_u64() >= Some(2))
@@ -307,7 +308,7 @@ spec:
 ";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn etcd_with_certificates_answers_those_who_have_one_and_nobody_else() {
+async fn etcd_with_certificates_answers_clients_that_have_one_and_no_others() {
     let authorities = paths::state().join("tests/etcd-secured");
     let (clients, peers) =
         (Authority::new(&authorities.join("clients")).unwrap(), Authority::new(&authorities.join("peers")).unwrap());
@@ -325,16 +326,16 @@ async fn etcd_with_certificates_answers_those_who_have_one_and_nobody_else() {
         etcd.reads(at, "first", "of partition 1").await;
     }
 
-    // Members prove who they are to clients and to each other: neither port answers in plain text, nor who has no certificate, nor
-    // who has one of somebody else.
+    // Members prove their identity to clients and to each other: neither port answers in plain text, nor a client without a
+    // certificate, nor one with a certificate of another authority.
     for plain in ["http://secured-1:2379/version", "http://secured-1-0.secured-1-hs:2380/version"] {
         let answer = etcd.client(&["get".to_owned(), plain.to_owned()]).await;
         assert!(answer.is_err(), "{plain}: {answer:?}");
     }
     let etcdctl = |with: &[&'static str]| {
-        let ask = ["exec", "secured-1-0", "--", "etcdctl", "--command-timeout=5s", "--dial-timeout=5s", "get", "first"];
+        let get = ["exec", "secured-1-0", "--", "etcdctl", "--command-timeout=5s", "--dial-timeout=5s", "get", "first"];
         let to = "--endpoints=https://secured-1.etcd-secured.svc.cluster.local:2379";
-        ask.into_iter().chain([to, "--cacert=/etc/etcd/client-tls/ca.crt"]).chain(with.iter().copied()).collect::<Vec<_>>()
+        get.into_iter().chain([to, "--cacert=/etc/etcd/client-tls/ca.crt"]).chain(with.iter().copied()).collect::<Vec<_>>()
     };
     let own = etcdctl(&["--cert=/etc/etcd/client-tls/tls.crt", "--key=/etc/etcd/client-tls/tls.key"]);
     assert!(etcd.kubectl(&own).await.unwrap().contains("of partition 1"));
@@ -344,7 +345,7 @@ async fn etcd_with_certificates_answers_those_who_have_one_and_nobody_else() {
         assert!(answer.is_err(), "{refused:?}: {answer:?}");
     }
 
-    // A member that is killed is known again.
+    // A member that was killed is accepted again.
     etcd.kill_process("secured-1-0").await;
     etcd.ready().await;
     etcd.reads("secured-1-0.secured-1-hs", "first", "of partition 1").await;
@@ -355,8 +356,8 @@ async fn etcd_with_certificates_answers_those_who_have_one_and_nobody_else() {
     let pods = etcd.pods().await;
     etcd.peers_become(&[&others], &new).await;
     etcd.restart_members().await;
-    let said = etcd.partition_says(1, "secured-1-2 runs, and does not reach the others").await;
-    assert!(said.contains("Renew certificates"), "{said}");
+    let status = etcd.wait_for_reason(1, "secured-1-2 runs, and does not reach the others").await;
+    assert!(status.contains("Renew certificates"), "{status}");
     assert_eq!(etcd.pods().await[..2], pods[..2], "the others run on");
     etcd.write(1, "outside", "written while a member was outside").await;
 

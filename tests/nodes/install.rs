@@ -39,7 +39,7 @@ async fn both_versions_go_through_the_service_and_programs_of_another_namespace_
     ns.create(DATABASE).await;
     let old = ns.kubectl(["get", "database.v1beta2.cloud.atomix.io/raft", "-o", "jsonpath={.spec.clusters}"]).await;
     assert_eq!(old, "3", "read in the version it was written in, and stored in the other");
-    ns.until("database/raft", "what is missing is told in its conditions and its column", |found| {
+    ns.until("database/raft", "what is missing is reported in its conditions and its column", |found| {
         found.iter().any(|database| database["status"].to_string().contains("ImagePullBackOff"))
     })
     .await;
@@ -48,7 +48,7 @@ async fn both_versions_go_through_the_service_and_programs_of_another_namespace_
 
     ns.kubectl(["run", "app", "--restart=Never", &format!("--image={CLIENT}"), "--", "wait"]).await;
     ns.wait("pod/app", "Ready").await;
-    let ask = [
+    let query = [
         "exec",
         "app",
         "--",
@@ -61,7 +61,7 @@ async fn both_versions_go_through_the_service_and_programs_of_another_namespace_
     ];
     let answer = ns
         .eventually("the API answers by its name", || async {
-            Ok(Eventually::Now(fixture.kubectl().namespace("install").run(ask).await?))
+            Ok(Eventually::Now(fixture.kubectl().namespace("install").run(query).await?))
         })
         .await;
     assert!(answer.contains("raft-3.install.svc.cluster.local"), "{answer}");

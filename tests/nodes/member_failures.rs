@@ -1,5 +1,5 @@
-//! Why members are missing, as real nodes and Kubernetes' own controllers tell it: several databases that cannot start at once, and one that
-//! keeps exiting until its class is mended.
+//! Why members are missing, as real nodes and Kubernetes' own controllers report it: several databases that cannot start at
+//! once, and one that keeps exiting until its class is corrected.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,8 +12,8 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 
-/// How long Kubernetes may know a cause before the Database says it.
-const TOLD_WITHIN_SECS: i64 = 30;
+/// How long after Kubernetes reported a cause the Database has it.
+const REPORTED_WITHIN_SECS: i64 = 30;
 /// How long a server that keeps exiting may take for some exits (the kubelet waits 10 s, 20 s and so on between them), and Kubernetes for
 /// its first try of something.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -34,32 +34,32 @@ fn condition<'a>(status: &'a Value, type_: &str) -> &'a Value {
 }
 
 /// Waits until a database is degraded for this reason, in these words; Kubernetes itself may take a while on a busy machine.
-async fn told(ns: &Namespace<'_, DeployedController>, name: &str, reason: &str, words: &str) {
-    let sentence = format!("{name} says {reason}: {words}");
-    let said = eventually(LIMIT, &sentence, || async {
+async fn until_degraded(ns: &Namespace<'_, DeployedController>, name: &str, reason: &str, words: &str) {
+    let sentence = format!("{name} reports {reason}: {words}");
+    let degraded = eventually(LIMIT, &sentence, || async {
         let database = ns.one(&format!("database/{name}")).await;
         let degraded = condition(&database["status"], "Degraded");
         let holds = degraded["message"].as_str().is_some_and(|message| message.contains(words));
         let holds = holds && degraded["status"] == "True" && degraded["reason"] == reason;
         Ok(Eventually::when(holds, || database["status"].to_string()))
     });
-    ns.must(said.await).await;
+    ns.must(degraded.await).await;
 }
 
-/// That a database was degraded soon after Kubernetes first told of this object.
+/// Asserts that a database was degraded soon after Kubernetes' first Event of this object.
 async fn soon(ns: &Namespace<'_, DeployedController>, name: &str, object: &str, reason: &str) {
     let second = |time: &Value| time.as_str().and_then(|time| time.parse::<Timestamp>().ok()).map(Timestamp::as_second);
     let events = ns.get("events").await;
     let of = events.iter().filter(|it| it["involvedObject"]["name"] == object && it["reason"] == reason);
-    let known = of.filter_map(|it| second(&it["firstTimestamp"]).or_else(|| second(&it["eventTime"]))).min();
+    let occurred = of.filter_map(|it| second(&it["firstTimestamp"]).or_else(|| second(&it["eventTime"]))).min();
     let database = ns.one(&format!("database/{name}")).await;
-    let told = second(&condition(&database["status"], "Degraded")["lastTransitionTime"]).expect("it is degraded");
-    let known = known.unwrap_or_else(|| panic!("no event {reason} of {object}"));
-    assert!(told - known <= TOLD_WITHIN_SECS, "{name}: known at {known}, told at {told}");
+    let reported = second(&condition(&database["status"], "Degraded")["lastTransitionTime"]).expect("it is degraded");
+    let occurred = occurred.unwrap_or_else(|| panic!("no event {reason} of {object}"));
+    assert!(reported - occurred <= REPORTED_WITHIN_SECS, "{name}: occurred at {occurred}, reported at {reported}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn databases_that_cannot_start_say_why_and_one_that_keeps_exiting_is_not_better_before_it_is() {
+async fn databases_that_cannot_start_report_why_and_one_that_keeps_exiting_is_not_better_before_it_is() {
     let nodes = fixture_on_nodes().await;
     let (ns, limited) = (nodes.fixture.namespace("causes").await, nodes.fixture.namespace("causes-limited").await);
     let quota = r#"{"limits.cpu": "2", "limits.memory": 1Gi, "requests.cpu": "1", "requests.memory": 1Gi}"#;
@@ -88,13 +88,13 @@ async fn databases_that_cannot_start_say_why_and_one_that_keeps_exiting_is_not_b
     ns.create(&database("password", "ValkeyStorageClass", json!({"replicas": 0, "password": {"secretName": "not-there"}})))
         .await;
     ns.create(&database("image", "ValkeyStorageClass", json!({"replicas": 0, "image": "atomix.test/nowhere:1"}))).await;
-    told(&limited, "quota", "FailedCreate", "failed quota: team").await;
-    told(&ns, "priority", "FailedCreate", "no PriorityClass with name gold was found").await;
-    told(&ns, "tls", "FailedMount", "secret \"not-there\" not found").await;
-    told(&ns, "volume", "ProvisioningFailed", "nowhere").await;
-    told(&ns, "node", "Unschedulable", "nodes are available").await;
-    told(&ns, "password", "NoPassword", "there is no key password of Secret not-there").await;
-    told(&ns, "image", "ImagePullBackOff", "image atomix.test/nowhere:1 cannot be pulled").await;
+    until_degraded(&limited, "quota", "FailedCreate", "failed quota: team").await;
+    until_degraded(&ns, "priority", "FailedCreate", "no PriorityClass with name gold was found").await;
+    until_degraded(&ns, "tls", "FailedMount", "secret \"not-there\" not found").await;
+    until_degraded(&ns, "volume", "ProvisioningFailed", "nowhere").await;
+    until_degraded(&ns, "node", "Unschedulable", "nodes are available").await;
+    until_degraded(&ns, "password", "NoPassword", "there is no key password of Secret not-there").await;
+    until_degraded(&ns, "image", "ImagePullBackOff", "image atomix.test/nowhere:1 cannot be pulled").await;
     soon(&limited, "quota", "quota-1", "FailedCreate").await;
     soon(&ns, "priority", "priority-1", "FailedCreate").await;
     soon(&ns, "tls", "tls-1-0", "FailedMount").await;
@@ -117,14 +117,14 @@ async fn databases_that_cannot_start_say_why_and_one_that_keeps_exiting_is_not_b
     keeps_exiting(&nodes.fixture.namespace("exits").await).await;
 }
 
-/// A server that refuses its configuration, until the class is mended.
+/// A server that refuses its configuration, until the class is corrected.
 async fn keeps_exiting(ns: &Namespace<'_, DeployedController>) {
     let statuses = Arc::new(Mutex::new(Vec::new()));
-    let (heard, databases) = (statuses.clone(), ns.api("cloud.atomix.io", "v1beta3", "Database", "databases"));
+    let (recorded, databases) = (statuses.clone(), ns.api("cloud.atomix.io", "v1beta3", "Database", "databases"));
     let listener = tokio::spawn(async move {
         let mut changes = std::pin::pin!(watcher(databases, watcher::Config::default()).default_backoff().applied_objects());
         while let Ok(Some(database)) = changes.try_next().await {
-            heard.lock().unwrap().push(database.data["status"].clone());
+            recorded.lock().unwrap().push(database.data["status"].clone());
         }
     });
     ns.create(&database("exits", "ValkeyStorageClass", json!({"replicas": 0, "config": {"maxmemory": "100Mi"}}))).await;
@@ -163,7 +163,7 @@ async fn keeps_exiting(ns: &Namespace<'_, DeployedController>) {
     let count = |events: &[Value], reason: &str| {
         events.iter().filter(|it| it["reason"] == reason && it["involvedObject"]["kind"] == "Database").count()
     };
-    ns.eventually("it is told once", || async {
+    ns.eventually("it is reported once", || async {
         let events = ns.get("events").await;
         let counts = ["Recovered", "RolloutStarted", "RolledOut"].map(|reason| count(&events, reason));
         Ok(Eventually::when(counts == [1, 1, 1], || format!("{counts:?}")))

@@ -11,7 +11,7 @@ fn no_edit_and_no_kill_of_the_start_script_loses_data() {
 }
 
 #[test]
-fn no_copy_is_overwritten_before_somebody_decided() {
+fn no_copy_is_overwritten_before_a_person_decided() {
     runs("loss.sh");
 }
 
@@ -31,6 +31,6 @@ fn runs(test: &str) {
     let namespaces = ["--mount", "--pid", "--net", "--fork", "--kill-child"];
     let run = Command::new("unshare").args(namespaces).args(["sh", "-c", inside]).arg(&root).output().unwrap();
     std::fs::remove_dir_all(&root).unwrap();
-    let said = String::from_utf8_lossy(&run.stdout);
-    assert!(run.status.success(), "{said}{}", String::from_utf8_lossy(&run.stderr));
+    let stdout = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success(), "{stdout}{}", String::from_utf8_lossy(&run.stderr));
 }

@@ -1,6 +1,7 @@
 //! Storage of any kind under everything that happens to it: what every kind must stand is written once, here.
 //!
-//! A [`Storage`] says how a kind is written and read over its own protocol; its file says which of the steps it takes.
+//! A [`Storage`] has the commands by which a kind is written and read over its own protocol; its file has the steps that it
+//! takes.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 /// How long storage may take to come up or back on a busy machine: a lost node shows after 8 s, its pods leave after 5 more.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// How a kind of storage is asked, in words of the client in the tests' pod.
+/// How a kind of storage is written and read, as commands of the client in the tests' pod.
 pub struct Storage {
     /// Name of the example, its class and its Database.
     pub name: &'static str,
@@ -32,17 +33,17 @@ pub struct Storage {
     pub read: fn(&str, &str) -> Vec<String>,
     /// How a value shows in what that command prints.
     pub shown: fn(&str) -> String,
-    /// The Secret that says who the client is, if servers ask.
+    /// The Secret with the client's certificate, if servers require one.
     pub secret: Option<&'static str>,
 }
 
 /// A Database of that kind in a namespace of its own, and a pod with a client beside it.
 pub struct Running {
-    /// How it is asked.
+    /// How it is written and read.
     pub storage: Storage,
     /// Its namespace.
     pub ns: Namespace<'static, DeployedController>,
-    told: Arc<Mutex<Vec<Value>>>,
+    statuses: Arc<Mutex<Vec<Value>>>,
     listener: tokio::task::JoinHandle<()>,
 }
 
@@ -63,18 +64,18 @@ impl Running {
     /// The same with another manifest, in another namespace.
     pub async fn start_as(on: &NodesFixture, storage: Storage, namespace: &str, manifest: &str) -> Running {
         let ns = on.fixture.namespace(namespace).await;
-        let told = Arc::new(Mutex::new(Vec::new()));
+        let statuses = Arc::new(Mutex::new(Vec::new()));
         let databases = ns.api("cloud.atomix.io", "v1beta3", "Database", "databases");
-        let heard = told.clone();
+        let recorded = statuses.clone();
         let listener = tokio::spawn(async move {
             let mut changes =
                 std::pin::pin!(watcher(databases, watcher::Config::default()).default_backoff().applied_objects());
             while let Ok(Some(database)) = changes.try_next().await {
-                heard.lock().unwrap().push(database.data["status"].clone());
+                recorded.lock().unwrap().push(database.data["status"].clone());
             }
         });
         ns.create(manifest).await;
-        let running = Running { storage, ns, told, listener };
+        let running = Running { storage, ns, statuses, listener };
         running.start_client(1).await;
         running.ready().await;
         running
@@ -194,8 +195,8 @@ impl Running {
         tokio::task::block_in_place(|| self.fixture().plane.start_node(number)).unwrap();
     }
 
-    /// Waits until the Database has been Ready for so long that a missing member counts as a loss, not as one that starts; then
-    /// forgets what it has told so far.
+    /// Waits until the Database has been Ready for so long that a missing member counts as a loss, not as one that starts;
+    /// then forgets the statuses recorded so far.
     pub async fn listen(&self) {
         let calm = eventually(LIMIT, "the Database has been Ready for a while", || async {
             let query = r#"-o=jsonpath={.status.conditions[?(@.type=="Ready")].lastTransitionTime}"#;
@@ -204,12 +205,13 @@ impl Running {
             Ok(Eventually::when(for_secs > START_GRACE.as_secs() as i64, || format!("for {for_secs} s")))
         });
         self.ns.must(calm.await).await;
-        self.told.lock().unwrap().clear();
+        self.statuses.lock().unwrap().clear();
     }
 
-    /// Waits until the Database has told, since [`Running::listen`], that it is Degraded or not Ready; returns the reasons told.
-    pub async fn told_missing(&self) -> Vec<String> {
-        let done = eventually(LIMIT, "the Database tells that something is missing", || async {
+    /// Waits until the Database has reported, since [`Running::listen`], that it is Degraded or not Ready; returns the
+    /// reasons.
+    pub async fn reported_missing(&self) -> Vec<String> {
+        let done = eventually(LIMIT, "the Database reports that something is missing", || async {
             let reasons = self.reasons();
             Ok(if reasons.is_empty() { Eventually::NotYet("it does not".into()) } else { Eventually::Now(reasons) })
         });
@@ -217,8 +219,8 @@ impl Running {
     }
 
     fn reasons(&self) -> Vec<String> {
-        let told = self.told.lock().unwrap();
-        let conditions = told.iter().flat_map(|status| status["conditions"].as_array().cloned().unwrap_or_default());
+        let statuses = self.statuses.lock().unwrap();
+        let conditions = statuses.iter().flat_map(|status| status["conditions"].as_array().cloned().unwrap_or_default());
         let missing = conditions.filter(|one| {
             one["type"] == "Degraded" && one["status"] == "True" || one["type"] == "Ready" && one["status"] == "False"
         });
@@ -229,7 +231,7 @@ impl Running {
         reasons
     }
 
-    /// Waits until the controller asks the API server for nothing during three seconds.
+    /// Waits until the controller sends no request to the API server during three seconds.
     pub async fn silent(&self) {
         let fixture = self.fixture();
         let done = eventually(Duration::from_secs(60), "the API is silent", || async {

@@ -1,5 +1,5 @@
-//! Valkey of Debian 13: a primary and a replica a partition, as the example says; the servers behind the old Redis class; and what a class
-//! may ask for of either.
+//! Valkey of Debian 13: a primary and a replica a partition, as in the example; the servers behind the old Redis class; and
+//! the settings that a class may have for either.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use harness::fixture::{Namespace, fixture_on_nodes};
 
 use super::storage::{Running, Storage};
 
-/// How Valkey and Redis are asked: commands in their own protocol.
+/// How Valkey and Redis are written and read: commands in their own protocol.
 fn valkey(name: &'static str) -> Storage {
     Storage {
         name,
@@ -41,23 +41,23 @@ async fn valkey_keeps_what_was_written_whatever_happens_to_it() {
     // A primary is killed, then its pod deleted: it is back on its volume.
     valkey.listen().await;
     valkey.kill_process("valkey-1-0").await;
-    valkey.told_missing().await;
+    valkey.reported_missing().await;
     valkey.ready().await;
     valkey.all_read(2).await;
     valkey.listen().await;
     valkey.kubectl(&["delete", "pod", "valkey-2-0"]).await.unwrap();
-    valkey.told_missing().await;
+    valkey.reported_missing().await;
     valkey.ready().await;
     valkey.all_read(2).await;
 
-    // A primary's node goes dark: nothing takes its place, its replica answers reads, and it comes back.
+    // A primary's node loses power: nothing takes its place, its replica answers reads, and it comes back.
     let away = valkey.ns.kubectl(["get", "pod", "valkey-1-r-0", "-o", "jsonpath={.spec.nodeName}"]).await;
     let at = valkey.ns.kubectl(["get", "pod", "valkey-1-0", "-o", "jsonpath={.spec.nodeName}"]).await;
     assert_ne!(at, away, "primary and replica are on different nodes");
     valkey.listen().await;
     let node = valkey.cut_node_of("valkey-1-0").await;
     valkey.ns.wait("database/valkey", "Ready=False").await;
-    valkey.told_missing().await;
+    valkey.reported_missing().await;
     valkey.reads("valkey-1-r-0.valkey-1-r-hs", "first", "of partition 1").await;
     assert!(valkey.try_write(1, "dark", "lost").await.is_err(), "a write waits or fails while there is no primary");
     valkey.start_node(node);
@@ -69,7 +69,7 @@ async fn valkey_keeps_what_was_written_whatever_happens_to_it() {
     assert_eq!(claims.len(), 4);
     valkey.listen().await;
     valkey.kubectl(&["delete", "statefulset", "valkey-1"]).await.unwrap();
-    valkey.told_missing().await;
+    valkey.reported_missing().await;
     valkey.ready().await;
     valkey.all_read(2).await;
     let edit = r#"{"spec":{"image":"valkey/valkey:8.1-again"}}"#;
@@ -104,7 +104,7 @@ async fn valkey_keeps_what_was_written_whatever_happens_to_it() {
     assert_eq!(valkey.claims().await, claims);
 }
 
-/// The proxy's image cannot be had: its pod cannot start, and the Database says so. The servers behind it run.
+/// The proxy's image cannot be had: its pod cannot start, and the Database reports it. The servers behind it run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_servers_behind_the_old_redis_class_run_and_copy_the_first() {
     let fixture = fixture_on_nodes().await;
@@ -123,15 +123,15 @@ async fn the_servers_behind_the_old_redis_class_run_and_copy_the_first() {
         found.iter().any(|set| set["status"]["readyReplicas"] == 2)
     })
     .await;
-    // The Service leads to the first server alone, as the proxy must not write to a copy: the second is asked by its address.
-    ask(&ns, "redis-1-hs", &["SET", "first", "written"]).await.unwrap();
+    // The Service leads to the first server alone, as the proxy must not write to a copy: the second is read by its address.
+    run(&ns, "redis-1-hs", &["SET", "first", "written"]).await.unwrap();
     let second = ns.kubectl(["get", "pod", "redis-1-1", "-o", "jsonpath={.status.podIP}"]).await;
     ns.eventually("the second server has it", || async {
-        let read = ask(&ns, &second, &["GET", "first"]).await?;
+        let read = run(&ns, &second, &["GET", "first"]).await?;
         Ok(Eventually::when(read.trim() == "written", || read))
     })
     .await;
-    // The first server loses its volume: it waits, and the copy keeps what it has, until the class says what to do.
+    // The first server loses its volume: it waits, and the copy keeps what it has, until the class has what to do.
     ns.kubectl(["delete", "pvc", "data-redis-1-0", "--wait=false"]).await;
     ns.kubectl(["delete", "pod", "redis-1-0"]).await;
     ns.until("database/redis", "the first server waits", |found| {
@@ -139,7 +139,7 @@ async fn the_servers_behind_the_old_redis_class_run_and_copy_the_first() {
     })
     .await;
     let second = ns.kubectl(["get", "pod", "redis-1-1", "-o", "jsonpath={.status.podIP}"]).await;
-    assert_eq!(ask(&ns, &second, &["GET", "first"]).await.unwrap().trim(), "written");
+    assert_eq!(run(&ns, &second, &["GET", "first"]).await.unwrap().trim(), "written");
     let word = r#"{"spec":{"backend":{"primaryWithoutData":"CopyFromReplica"}}}"#;
     ns.kubectl(["patch", "redisstorageclass/redis", "--type=merge", "--patch", word]).await;
     let mounted_and_copied = Duration::from_secs(240); // the kubelet brings a ConfigMap to its pods within a minute or two
@@ -148,12 +148,12 @@ async fn the_servers_behind_the_old_redis_class_run_and_copy_the_first() {
         Ok(Eventually::when(set["status"]["readyReplicas"] == 2, || set["status"].to_string()))
     });
     ns.must(done.await).await;
-    assert_eq!(ask(&ns, "redis-1-hs", &["GET", "first"]).await.unwrap().trim(), "written");
+    assert_eq!(run(&ns, "redis-1-hs", &["GET", "first"]).await.unwrap().trim(), "written");
     ns.kubectl(["delete", "database/redis"]).await;
 }
 
-/// All that a class may say of its pods, and a password. Nodes that pass are 1 and 2 by the affinity, 2 and 3 by the selector; only who
-/// bears their taint runs on 2.
+/// All settings of a class for its pods, and a password. Nodes that pass are 1 and 2 by the affinity, 2 and 3 by the
+/// selector; only pods that tolerate the taint run on 2.
 const SECURED: &str = r"
 apiVersion: v1
 kind: Secret
@@ -190,7 +190,7 @@ spec:
 ";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn servers_ask_for_their_password_and_pods_are_as_the_class_says() {
+async fn servers_require_their_password_and_pods_are_as_in_the_class() {
     let nodes = fixture_on_nodes().await;
     let kubectl = nodes.kubectl();
     let (label, taint) = ("atomix.test/storage=here", "atomix.test/storage=only:NoSchedule");
@@ -212,8 +212,8 @@ async fn servers_ask_for_their_password_and_pods_are_as_the_class_says() {
         }
         let cli = format!("{server}-cli");
         for host in ["secured-1", "secured-1-r"] {
-            let ask = ["exec", "secured-1-0", "--", &cli, "-h", host, "get", "first"];
-            let refused = servers.kubectl(&ask).await.unwrap();
+            let run = ["exec", "secured-1-0", "--", &cli, "-h", host, "get", "first"];
+            let refused = servers.kubectl(&run).await.unwrap();
             assert!(refused.contains("NOAUTH"), "{server}: {host}: {refused}");
         }
         for (program, printed) in [("id -u", "1001"), ("id -g", "1001"), ("printenv GREETING", "hello")] {
@@ -281,10 +281,10 @@ async fn passwords_come_and_go(servers: &Running) {
     follows(servers, "restarted").await;
 }
 
-/// What is written to the primary is read from its replica, each asked in its own pod with the password that it has.
+/// What is written to the primary is read from its replica, each in its own pod with the password that it has.
 async fn follows(servers: &Running, value: &str) {
     servers.ready().await;
-    let ask = |pod: &str, words: &[&str]| {
+    let run = |pod: &str, words: &[&str]| {
         let all: Vec<String> = ["exec", pod, "-c", "server", "--", "sh", "/etc/server/server.sh", "cli"]
             .iter()
             .chain(words)
@@ -292,18 +292,19 @@ async fn follows(servers: &Running, value: &str) {
             .collect();
         async move { servers.kubectl(&all.iter().map(String::as_str).collect::<Vec<_>>()).await }
     };
-    assert_eq!(ask("secured-1-0", &["get", "first"]).await.unwrap().trim(), "of partition 1", "{value}");
-    assert_eq!(ask("secured-1-0", &["set", "password", value]).await.unwrap().trim(), "OK", "{value}");
-    // A replica that had spoken to the primary before, whose pod is gone without a word, notices after repl-timeout (60 s).
+    assert_eq!(run("secured-1-0", &["get", "first"]).await.unwrap().trim(), "of partition 1", "{value}");
+    assert_eq!(run("secured-1-0", &["set", "password", value]).await.unwrap().trim(), "OK", "{value}");
+    // A replica that was connected to the primary before, whose pod is gone without closing the connection, notices it after
+    // repl-timeout (60 s).
     let done = eventually(Duration::from_secs(150), "the replica has it", || async {
-        let read = ask("secured-1-r-0", &["get", "password"]).await?;
+        let read = run("secured-1-r-0", &["get", "password"]).await?;
         Ok(Eventually::when(read.trim() == value, || read))
     })
     .await;
     servers.ns.must(done).await;
 }
 
-async fn ask(ns: &Namespace<'_, DeployedController>, host: &str, words: &[&str]) -> anyhow::Result<String> {
+async fn run(ns: &Namespace<'_, DeployedController>, host: &str, words: &[&str]) -> anyhow::Result<String> {
     let address = format!("{host}:6379");
     let client = ["exec", "app", "--", "client", "resp", &address];
     ns.fixture().kubectl().namespace(&ns.name).run(client.into_iter().chain(words.iter().copied())).await

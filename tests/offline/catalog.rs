@@ -40,8 +40,8 @@ fn a_revision_serves_once_it_is_kept_and_what_served_before_serves_at_once() {
     let (catalog, serves) = (Catalog::default(), |catalog: &Catalog| catalog.serving("RaftStorageClass").is_some());
     catalog.settle("raft", new());
     assert!(!serves(&catalog), "it is not kept");
-    let said = "no plugin is installed that serves any kind; plugins that are being loaded: raft";
-    assert_eq!(catalog.alternatives(), said);
+    let expected = "no plugin is installed that serves any kind; plugins that are being loaded: raft";
+    assert_eq!(catalog.alternatives(), expected);
     assert_eq!(catalog.phases(), [Phase::Loading]);
     assert_eq!(catalog.to_keep("raft").map(|plugin| plugin.revision.digest().to_owned()), Some(digest.clone()));
     catalog.settle("raft", Found { kept: vec![kept("raft")], ..new() });
@@ -49,7 +49,7 @@ fn a_revision_serves_once_it_is_kept_and_what_served_before_serves_at_once() {
     catalog.settle("raft", new());
     assert!(
         serves(&catalog) && catalog.to_keep("raft").is_some(),
-        "somebody deleted what was kept: it serves on and is kept again"
+        "what was kept was deleted: it serves on and is kept again"
     );
 
     let recorded = || Recorded { digest: Some(digest.clone()), ..Recorded::default() };

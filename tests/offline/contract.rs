@@ -1,5 +1,5 @@
-//! Components that were built from the SDK of each version of the contract, kept as bytes: they load and plan as they did on the day, for
-//! ever. Beside the bytes stand their source, what they said they are, and golden cases.
+//! Components that were built from the SDK of each version of the contract, kept as bytes: they load and plan as they did on
+//! the day, for ever. Beside the bytes stand their source, their descriptors, and golden cases.
 
 use std::fs;
 

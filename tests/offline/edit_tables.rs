@@ -55,7 +55,7 @@ enum Outcome {
     Nothing,
     /// A pod template changes.
     Restarts,
-    /// No pod template changes, and the plan says which field is not taken.
+    /// No pod template changes, and the plan names the field that is not taken.
     NotTaken,
     /// There is no plan.
     Refused,
@@ -81,13 +81,13 @@ fn merged(mut into: Value, patch: &Value) -> Value {
 fn request(kind: &str, spec: &Value, partitions: u32, observed: Vec<Observed>) -> Request {
     let each: Vec<_> =
         (1..=partitions).map(|id| json!({"id": id, "cluster": id, "serviceName": format!("db-{id}")})).collect();
-    let asked = json!({
+    let request = json!({
         "database": {"namespace": "n", "name": "db", "partitions": partitions, "partitionsPerCluster": 1, "databaseLabel": "db.n"},
         "class": {"kind": kind, "version": "v1beta1", "name": "c", "spec": spec},
         "partitions": each,
         "clusterDomain": "cluster.local",
     });
-    Request { observed, ..serde_json::from_value(asked).expect("it is a request") }
+    Request { observed, ..serde_json::from_value(request).expect("it is a request") }
 }
 
 /// The plan's objects as they are when they have just been made, and their pods, if these are to be ready.
@@ -138,7 +138,7 @@ fn outcome(revision: &Revision, base: &Value, edit: &Edit) -> Outcome {
         revision.plan(&request(&kind, spec, partitions, observed)).unwrap_or_else(|fault| panic!("{fault}"))
     };
     let first = plan(&spec, 2, Vec::new()).unwrap_or_else(|refusal| panic!("{spec} is refused: {refusal:?}"));
-    // As it stands when all that is seen of it has been taken in.
+    // As it stands once a plan has observed all of it.
     let before = plan(&spec, 2, live(revision, &first, edit.ready)).unwrap();
     let seen = live(revision, &before, edit.ready);
     let Ok(after) = plan(&merged(spec, &edit.to), edit.partitions.unwrap_or(2), seen) else { return Outcome::Refused };

@@ -7,7 +7,7 @@ use atomix_sandbox::Metered;
 use harness::golden::{self, Answer};
 
 /// The answer as it stands in the case's folder.
-fn told(answer: &Result<Plan, Refusal>) -> Answer {
+fn as_answer(answer: &Result<Plan, Refusal>) -> Answer {
     let (plan, refusal) = ("plan.yaml", "refusal.yaml");
     match answer {
         Ok(answer) => Answer { file: plan, other: Some(refusal), text: golden::yaml(&without_scripts(answer.clone())) },
@@ -33,32 +33,32 @@ fn check(name: &str) {
     golden::check(name, |case| {
         let answer =
             plugin.plan(&golden::given::<Request>(case)).unwrap_or_else(|fault| panic!("{}: {fault}", case.display()));
-        told(&answer)
+        as_answer(&answer)
     });
 }
 
 #[test]
-fn raft_plans_what_its_cases_say() {
+fn raft_plans_as_in_its_cases() {
     check("raft");
 }
 
 #[test]
-fn etcd_plans_what_its_cases_say() {
+fn etcd_plans_as_in_its_cases() {
     check("etcd");
 }
 
 #[test]
-fn redis_plans_what_its_cases_say() {
+fn redis_plans_as_in_its_cases() {
     check("redis");
 }
 
 #[test]
-fn valkey_plans_what_its_cases_say() {
+fn valkey_plans_as_in_its_cases() {
     check("valkey");
 }
 
 #[test]
-fn cache_plans_what_its_cases_say() {
+fn cache_plans_as_in_its_cases() {
     check("cache");
 }
 
@@ -68,9 +68,9 @@ fn the_same_bytes_and_the_same_request_give_the_same_plan_for_the_same_fuel() {
     let first = plugin("raft").plan_metered(&request).expect("a plan");
     let again = plugin("raft"); // compiled anew
     let threads: Vec<Metered<_>> = std::thread::scope(|scope| {
-        let ask = || scope.spawn(|| (0..3).map(|_| again.plan_metered(&request).expect("a plan")).collect::<Vec<_>>());
-        let asked: Vec<_> = (0..12).map(|_| ask()).collect();
-        asked.into_iter().flat_map(|thread| thread.join().expect("no thread panics")).collect()
+        let spawn = || scope.spawn(|| (0..3).map(|_| again.plan_metered(&request).expect("a plan")).collect::<Vec<_>>());
+        let handles: Vec<_> = (0..12).map(|_| spawn()).collect();
+        handles.into_iter().flat_map(|thread| thread.join().expect("no thread panics")).collect()
     });
     assert!(first.fuel > 0);
     for answer in threads {
@@ -92,9 +92,10 @@ fn the_largest_database_stays_within_fuel_and_memory() {
 #[test]
 fn plugins_are_small() {
     for name in ["raft", "cache", "etcd", "redis", "valkey"] {
-        // Every cause that a pod shows takes 7,000, claims that must not be taken up by name 10,000; etcd knows which of its flags only
-        // tune it, and what a cluster was since it was formed; the script by which servers of the last two start, and what reads it,
-        // take 35,000. What keeps their words within the controller's bounds takes 4,500 of each.
+        // Every cause that a pod shows takes 7,000, claims that must not be taken up by name 10,000; etcd has the list of
+        // its flags that only tune it, and the history of a cluster since it was formed; the script by which servers of the
+        // last two start, and what reads it, take 35,000. What keeps their messages within the controller's bounds takes
+        // 4,500 of each.
         let most = match name {
             "valkey" => 270_000,
             "redis" => 245_000,

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 const RAFT: &str = "atomix.raft.config.ProtocolConfig";
 
-/// What is asked.
+/// The request.
 #[derive(Deserialize)]
 #[serde(untagged, rename_all_fields = "camelCase", deny_unknown_fields)]
 enum Given {
@@ -26,7 +26,7 @@ enum Given {
     Class { kind: String, spec: Value },
 }
 
-/// What is answered, with bytes in hexadecimal.
+/// The answer, with bytes in hexadecimal.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
@@ -34,7 +34,7 @@ struct Answer {
     refused: Option<Vec<FieldError>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     class: Option<GroupClass>,
-    /// What the class means as a group; null if that cannot be said.
+    /// What the class means as a group; null if it has no such meaning.
     #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<Value>,
 }
@@ -82,13 +82,13 @@ fn check(name: &str) {
 }
 
 #[test]
-fn raft_makes_of_groups_what_its_cases_say() {
+fn raft_answers_about_groups_as_in_its_cases() {
     assert_eq!(plugin("raft").protocols(), [RAFT]);
     check("raft");
 }
 
 #[test]
-fn cache_makes_of_groups_what_its_cases_say() {
+fn cache_answers_about_groups_as_in_its_cases() {
     assert_eq!(plugin("cache").protocols(), ["atomix.cache.config.ProtocolConfig"]);
     check("cache");
 }
@@ -113,16 +113,16 @@ fn a_plugin_without_groups_serves_as_before() {
     assert_eq!(web.group_of("WebStorageClass", &json!({"image": "web"})), Ok(None));
 }
 
-/// A component whose `plugin` is what the contract says, with another export beside it.
+/// A component whose `plugin` is as in the contract, with another export beside it.
 fn with_export(export: &str) -> Vec<u8> {
-    let text = hostile::speaking_text(&hostile::text("endless-loop"));
+    let text = hostile::of_contract_text(&hostile::text("endless-loop"));
     let text = text.trim_end().strip_suffix(')').expect("it ends with the component");
     wat::parse_str(format!("{text}\n{export})")).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
 fn an_export_of_other_types_is_refused_by_its_name() {
-    for (export, says) in [
+    for (export, expected) in [
         (
             r#"(instance $groups (export "protocols" (func $describe)) (export "class-of" (func $validate)) (export "group-of" (func $plan)))
             (export "atomix:storage/groups@0.1.0" (instance $groups))"#,
@@ -136,8 +136,8 @@ fn an_export_of_other_types_is_refused_by_its_name() {
     ] {
         let fault = sandbox().load("stranger", &with_export(export)).expect_err("it is refused");
         assert!(matches!(fault.what, Wrong::Promise(_)), "{fault}");
-        let said = fault.to_string();
-        assert!(said.starts_with(&format!("plugin stranger (sha256 {}): ", &fault.digest[..12])), "{said}");
-        assert!(said.contains("atomix:storage/groups@0.1.0") && said.contains(says), "{said}");
+        let message = fault.to_string();
+        assert!(message.starts_with(&format!("plugin stranger (sha256 {}): ", &fault.digest[..12])), "{message}");
+        assert!(message.contains("atomix:storage/groups@0.1.0") && message.contains(expected), "{message}");
     }
 }

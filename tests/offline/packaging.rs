@@ -6,7 +6,7 @@ use std::process::Command;
 use harness::{assets, dist, paths};
 use serde_json::Value;
 
-/// What the chart says of each definition, and the manifest does not.
+/// What the chart adds to each definition of the manifest.
 const KEEP: &str = "  annotations:\n    helm.sh/resource-policy: keep\n";
 
 /// The objects in YAML text, in a fixed order; 1.0 is written as 1, as JSON makes no difference between them.

@@ -13,7 +13,7 @@ fn sleeper(name: &str, script: &str) -> Spec {
     let dir = paths::state().join("tests/guard");
     std::fs::create_dir_all(&dir).unwrap();
     let log = dir.join(format!("{name}.log"));
-    std::fs::write(&log, "").unwrap(); // what an earlier run said is not what this one says
+    std::fs::write(&log, "").unwrap(); // without the output of an earlier run
     Spec {
         name: name.into(),
         program: "/bin/sh".into(),
@@ -45,7 +45,7 @@ fn a_child_that_ignores_sigterm_is_killed_after_its_grace() {
 }
 
 #[test]
-fn a_child_is_asked_before_it_is_killed() {
+fn a_child_is_asked_to_stop_before_it_is_killed() {
     let mut child =
         Guarded::spawn(&sleeper("polite", "trap 'exit 7' TERM; echo ready >&2; while :; do sleep 0.01; done")).unwrap();
     while !child.log_tail(10).contains("ready") {
@@ -70,7 +70,7 @@ fn killing_the_parent_leaves_no_child() {
         kill(child); // or the test would never end
     }
     parent.wait().unwrap();
-    assert!(gone, "the guarded process outlived who started it");
+    assert!(gone, "the guarded process outlived the one that started it");
 }
 
 #[test]

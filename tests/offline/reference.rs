@@ -1,6 +1,6 @@
-//! `docs/reference.md` says what the code says. Its tables of resources, fields, flags and metrics are made from the definitions, the
-//! components, `--help` and the registry; those of condition types, reasons and Events are written by hand, and none may be missing or
-//! stale. `make golden` rewrites what is made.
+//! `docs/reference.md` agrees with the code. Its tables of resources, fields, flags and metrics are made from the
+//! definitions, the components, `--help` and the registry; those of condition types, reasons and Events are written by hand,
+//! and none may be missing or stale. `make golden` rewrites what is made.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -51,15 +51,15 @@ fn the_reference_has_what_the_code_has() {
 #[test]
 fn the_reference_explains_every_reason_and_none_that_is_gone() {
     let text = std::fs::read_to_string(page()).unwrap();
-    let (known, told) = (reasons(), told_in(&text, "## Reasons"));
-    let missing: Vec<_> = known.difference(&told).collect();
-    let stale: Vec<_> = told.difference(&known).collect();
+    let (known, listed) = (reasons(), words_in(&text, "## Reasons"));
+    let missing: Vec<_> = known.difference(&listed).collect();
+    let stale: Vec<_> = listed.difference(&known).collect();
     assert!(
         missing.is_empty() && stale.is_empty(),
-        "docs/reference.md lacks {missing:?}, and tells of {stale:?}, which are gone"
+        "docs/reference.md lacks {missing:?}, and lists {stale:?}, which are gone"
     );
-    assert_eq!(told_in(&text, "## Events"), words_of(EventReason::WORDS));
-    assert_eq!(told_in(&text, "## Conditions"), words_of(ConditionType::WORDS));
+    assert_eq!(words_in(&text, "## Events"), words_of(EventReason::WORDS));
+    assert_eq!(words_in(&text, "## Conditions"), words_of(ConditionType::WORDS));
 }
 
 fn words_of(vocabulary: &[Word]) -> BTreeSet<String> {
@@ -171,7 +171,7 @@ fn is_camel(word: &str) -> bool {
 }
 
 /// The words in the first cells of the tables below a heading.
-fn told_in(text: &str, heading: &str) -> BTreeSet<String> {
+fn words_in(text: &str, heading: &str) -> BTreeSet<String> {
     let after = text.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("the page has no {heading}")).1;
     let section = after.split("\n## ").next().unwrap_or(after);
     let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());

@@ -7,7 +7,7 @@ use harness::{dist, paths};
 
 use super::components;
 
-/// What `render` says of a class and a Database.
+/// Whether `render` accepts a class and a Database, and its output.
 fn rendered(class: &str, database: &str) -> (bool, String) {
     let database = format!("v1beta3\nkind: Database\nmetadata: {{name: db}}\nspec: {database}");
     rendered_texts(class, &database)
@@ -34,7 +34,7 @@ const DATABASE: &str = "{storageClass: {kind: RaftStorageClass, name: raft}}";
 fn what_does_not_fit_a_schema_is_refused_offline_with_its_path() {
     assert_eq!(rendered(&class("{replicas: 3}"), DATABASE), (true, String::new()));
     let other_version = class("{}").replace("v1beta1", "v9");
-    for (class, database, says) in [
+    for (class, database, expected) in [
         (class("{replicas: 99}"), DATABASE, "spec.replicas is 99; at most 9 is accepted"),
         (class("{replica: 3}"), DATABASE, "spec.replica is unknown; "),
         (class("{replicas: '3'}"), DATABASE, "spec.replicas is \"3\"; integer is expected"),
@@ -48,15 +48,15 @@ fn what_does_not_fit_a_schema_is_refused_offline_with_its_path() {
         ),
         (class("{}"), "{storageClass: {kind: RaftStorageClass}}", "spec.storageClass.name is missing"),
     ] {
-        let (done, said) = rendered(&class, database);
-        assert!(!done && said.contains(says), "{class}\n{database}\n{said}");
+        let (done, output) = rendered(&class, database);
+        assert!(!done && output.contains(expected), "{class}\n{database}\n{output}");
     }
     for name in [&"a".repeat(48), "Db", "1db", "db-", "d.b"] {
         let database = format!("v1beta3\nkind: Database\nmetadata: {{name: {name}}}\nspec: {DATABASE}");
-        let (done, said) = rendered_texts(&class("{}"), &database);
-        assert!(!done && said.contains("metadata.name must be at most 47 characters"), "{name}: {said}");
+        let (done, output) = rendered_texts(&class("{}"), &database);
+        assert!(!done && output.contains("metadata.name must be at most 47 characters"), "{name}: {output}");
     }
     let of_old = "v1beta2\nkind: Database\nmetadata: {name: db}\nspec: {clusters: 600, template: {spec: {partitions: 2, storage: {group: storage.cloud.atomix.io, version: v1beta1, kind: RaftStorageClass, name: raft}}}}";
-    let (done, said) = rendered_texts(&class("{}"), of_old);
-    assert!(!done && said.contains("clusters times template.spec.partitions may be at most 1024"), "{said}");
+    let (done, output) = rendered_texts(&class("{}"), of_old);
+    assert!(!done && output.contains("clusters times template.spec.partitions may be at most 1024"), "{output}");
 }

@@ -42,7 +42,8 @@ fn nothing_generated_shows_in_the_documentation_of_the_sdk() {
 /// The modules of generated types, as the SDK's sources name them.
 const GENERATED: [&str; 3] = ["bindings", "wire", "groups_wire"];
 
-/// What of an item shows a generated type to those who read the documentation, or imports one, so that it could not be told here.
+/// What of an item shows a generated type to readers of the documentation, or imports one, so that it could not be
+/// recognised here.
 fn shows_generated(item: &Item) -> Option<String> {
     let is_public = |vis: &Visibility| matches!(vis, Visibility::Public(_));
     match item {

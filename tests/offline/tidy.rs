@@ -1,5 +1,5 @@
-//! Keeps the house in order where Cargo and clippy cannot: what may not be named, which files are compiled, how long one may be, which
-//! arrows `Cargo.toml` may draw. Reads sources; builds nothing.
+//! Checks of the sources that Cargo and clippy do not make: what may not be named, which files are compiled, how long one
+//! may be, which dependencies `Cargo.toml` may have. Reads sources; builds nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -11,8 +11,8 @@ use syn::visit::Visit;
 /// Lines of a file: what is longer is two things.
 const LINES_MAX: usize = 600;
 
-/// The crates below `host/`, lowest first; each may use the crates of ours that are named, and none of these others. Cargo keeps the
-/// arrows; this keeps `Cargo.toml` from drawing new ones unnoticed.
+/// The crates below `host/`, lowest first; each may use the crates of ours that are named, and none of these others. Cargo
+/// keeps to the dependencies; this keeps `Cargo.toml` from gaining new ones unnoticed.
 const LAYERS: &[(&str, &[&str], &[&str], &str)] = &[
     ("model", &[], &["tokio", "futures", "wasmtime", "tonic", "tracing"], "words do no I/O"),
     (
@@ -42,7 +42,7 @@ const LAYERS: &[(&str, &[&str], &[&str], &str)] = &[
     ),
 ];
 
-/// Storages: the host knows none, not even in a comment.
+/// Storages: the host names none, not even in a comment.
 const STORAGES: &[&str] = &["raft", "redis", "etcd", "valkey", "zookeeper", "memcached"];
 
 /// Kinds of Kubernetes that run or guard pods, and the modules whose tables name them.
@@ -56,7 +56,7 @@ const TABLES_OF_WORKLOADS: &[&str] = &[
     "host/model/src",
 ];
 
-/// What says on which machine something was written or how it was reached from there.
+/// What identifies the machine on which something was written, or how it was reached from there.
 /// (In two parts, or they would stand here.)
 const MACHINES: &[&str] = &[
     concat!("/", "work/"),
@@ -188,7 +188,7 @@ fn files_are_short_and_open_with_what_they_are() {
 }
 
 #[test]
-fn nothing_tells_of_the_machine_it_was_written_on() {
+fn nothing_names_the_machine_it_was_written_on() {
     let mut faults = Faults::default();
     let this = Path::new("tests/offline/tidy.rs");
     for source in texts().iter().filter(|source| source.path != this) {
@@ -202,7 +202,7 @@ fn nothing_tells_of_the_machine_it_was_written_on() {
                     source,
                     at,
                     "a dependency from another place than the public registry",
-                    "who builds this can reach that one only",
+                    "a build could reach that one only",
                 );
             }
         }
@@ -253,7 +253,7 @@ impl Source {
         found
     }
 
-    /// The words of its names and texts, each with its line from 0. Comments say nothing here, nor do unit tests.
+    /// The words of its names and texts, each with its line from 0. Comments do not count, nor do unit tests.
     fn words(&self) -> Vec<(usize, String)> {
         let is_tests = |name: &str| name == "tests" || name.ends_with("_tests");
         if self.path.file_stem().and_then(|name| name.to_str()).is_some_and(is_tests) {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::go::{self, Program};
 use crate::paths;
 
-pub use crate::go::say;
+pub use crate::go::print_progress;
 
 /// Names the version of Kubernetes, e.g. `1.33`, where it is not the one of tests/kubernetes/go.mod: that of a folder beside it.
 const KUBERNETES: &str = "ATOMIX_KUBERNETES";
@@ -38,7 +38,7 @@ const NODE_PROGRAMS: [Source; 6] = [
     ("etcdctl", "go.etcd.io/etcd/etcdctl/v3", "nodes", "10 s"),
 ];
 
-/// What kwok does to nodes, pods and volumes: folders of stage files in its module.
+/// How kwok plays nodes, pods and volumes: folders of stage files in its module.
 const STAGES: [&str; 4] = ["pod/fast", "node/fast", "node/heartbeat-with-lease", "volume/fast"];
 
 /// Where the programs are.
@@ -57,7 +57,8 @@ impl Assets {
     }
 }
 
-/// Finds the programs, and builds what is missing (up to nine minutes the first time). Says on standard error what it builds.
+/// Finds the programs, and builds what is missing (up to nine minutes the first time). Prints on standard error what it
+/// builds.
 ///
 /// What the folder named by `KUBEBUILDER_ASSETS` has is taken from there.
 pub fn build() -> Result<Assets> {
@@ -117,7 +118,7 @@ fn build_all(sources_of: &[Source]) -> Result<Assets> {
     Ok(Assets { programs, stages })
 }
 
-/// The folder whose go.mod says which Kubernetes.
+/// The folder whose go.mod names the version of Kubernetes.
 fn kubernetes(sources: &Path) -> Result<PathBuf> {
     let wanted = std::env::var(KUBERNETES).unwrap_or_default();
     let folder = if wanted.is_empty() { sources.to_owned() } else { sources.join(format!("kubernetes-{wanted}")) };
@@ -194,8 +195,8 @@ fn read_stages(module: &Path) -> Result<String> {
     let (download, output) = (download.context("could not run go")?, output.context("could not run go")?);
     let dir = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     if !output.status.success() || dir.is_empty() {
-        let said = [download.stderr, output.stderr].concat();
-        bail!("go does not say where the files of kwok are:\n{}", String::from_utf8_lossy(&said));
+        let output = [download.stderr, output.stderr].concat();
+        bail!("go did not print where the files of kwok are:\n{}", String::from_utf8_lossy(&output));
     }
     let mut stages = String::new();
     for folder in STAGES {

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use crate::controlplane::{ControlPlane, get};
 use crate::eventually::{Eventually, eventually};
 
-/// What the API server writes down: who asked for what and what became of it, without bodies.
+/// What the API server records: the user, the request and the response code, without bodies.
 pub const POLICY: &str = "apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
@@ -37,7 +37,7 @@ pub struct Mark(u64);
 pub struct Request {
     /// The user that the API server took it for, e.g. `system:serviceaccount:kube-system:atomix-controller`.
     pub user: String,
-    /// What the client says it is.
+    /// The client's User-Agent.
     pub user_agent: String,
     /// get, list, watch, create, update, patch, delete, deletecollection; of other paths the HTTP method.
     pub verb: String,
@@ -95,8 +95,8 @@ impl Audit {
         let length = usize::try_from(to.0.saturating_sub(from.0)).unwrap_or(usize::MAX).min(text.len());
         let mut requests = parsed(&text[..length])?;
         requests.retain(|request| !request.uri.starts_with("/version?mark="));
-        // A cluster is silent beyond open watches and leases: whoever counts requests counts these nowhere. Refused ones stay, so
-        // that a right that is missing is seen.
+        // A settled cluster is silent beyond open watches and leases: counts of requests leave these out. Refused ones stay,
+        // so that a right that is missing is seen.
         requests.retain(|request| request.resource != "leases" || matches!(request.code, 401 | 403));
         Ok(requests)
     }
@@ -136,7 +136,7 @@ fn parsed(text: &str) -> Result<Vec<Request>> {
     Ok(requests)
 }
 
-/// A table of requests, most frequent first: how many, who, what. For messages.
+/// A table of requests, most frequent first: number, user, request. For messages.
 pub fn table(requests: &[Request]) -> String {
     let mut counts: BTreeMap<(&str, &str, &str, u16), usize> = BTreeMap::new();
     for request in requests {

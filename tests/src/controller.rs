@@ -92,7 +92,7 @@ impl Controller {
             ("ATOMIX_WEBHOOK_URL", webhook_url),
             ("ATOMIX_METRICS_ADDR", format!("127.0.0.1:{metrics}")),
             ("ATOMIX_GRPC_ADDR", format!("127.0.0.1:{grpc}")),
-            // Here all clients come from this machine, and pods have addresses that nobody has.
+            // Here all clients come from this machine, and the addresses of pods are made up.
             ("ATOMIX_GRPC_MEMBER_ADDRESSES", "false".to_owned()),
             ("RUST_BACKTRACE", "1".to_owned()),
         ]
@@ -148,7 +148,7 @@ impl Controller {
         Ok(controller)
     }
 
-    /// What this replica calls itself.
+    /// The identity of this replica.
     pub fn replica(&self) -> &str {
         &self.replica
     }
@@ -163,7 +163,7 @@ impl Controller {
         format!("127.0.0.1:{}", self.grpc)
     }
 
-    /// Whether its metrics say that it leads.
+    /// Whether its metrics report that it leads.
     pub async fn leads(&self) -> Result<bool> {
         Ok(self.metrics().await?.lines().any(|line| line == "atomix_leader 1"))
     }
@@ -183,7 +183,7 @@ impl Controller {
         Ok(())
     }
 
-    /// Waits until it says that it is ready.
+    /// Waits until it reports that it is ready.
     pub async fn ready(&self) -> Result<()> {
         let ready = eventually(READY_WITHIN, "the controller is ready", || async {
             if self.ended() {
@@ -262,7 +262,7 @@ impl Controller {
 impl Drop for Controller {
     fn drop(&mut self) {
         self.tokens.take().inspect(tokio::task::JoinHandle::abort);
-        drop(self.process().take()); // before the control plane that it talks to
+        drop(self.process().take()); // before the control plane that it connects to
     }
 }
 

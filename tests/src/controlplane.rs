@@ -25,7 +25,7 @@ mod flags;
 const PROGRAMS: [&str; 5] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"];
 /// How long a control plane may take to answer, on a busy machine; it takes about four seconds on a quiet one.
 const READY_WITHIN: Duration = Duration::from_secs(90);
-/// Who the harness is to the API server.
+/// The user name of the harness.
 pub const ADMIN: &str = "harness";
 
 /// What to start.
@@ -67,7 +67,7 @@ pub struct ControlPlane {
     port: u16,
     etcd: [u16; 2],
     audit: Audit,
-    // Held while it runs, so that nobody else empties its folder.
+    // Held while it runs, so that no other process empties its folder.
     _lock: fs::File,
     // In the order of starting; they are killed backwards.
     processes: Mutex<Vec<Guarded>>,
@@ -183,10 +183,10 @@ impl ControlPlane {
     }
 
     /// Does something with a real node (from 1).
-    pub fn with_node<T>(&self, number: usize, deed: impl FnOnce(&mut RealNode) -> Result<T>) -> Result<T> {
+    pub fn with_node<T>(&self, number: usize, action: impl FnOnce(&mut RealNode) -> Result<T>) -> Result<T> {
         let real = self.real.as_ref().context("the nodes of this cluster are played")?;
         let mut machines = real.machines();
-        deed(machines.get_mut(number.wrapping_sub(1)).with_context(|| format!("there is no node {number}"))?)
+        action(machines.get_mut(number.wrapping_sub(1)).with_context(|| format!("there is no node {number}"))?)
     }
 
     /// Kills etcd or the API server, starts it again with what it had, and returns when the API server answers.
@@ -271,7 +271,7 @@ impl ControlPlane {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    /// Its certificate authority: who has a certificate of it is let in.
+    /// Its certificate authority: clients with a certificate of it are admitted.
     pub fn authority(&self) -> &Authority {
         &self.authority
     }
@@ -286,7 +286,7 @@ impl ControlPlane {
         self.dir.join(format!("{identity}.kubeconfig"))
     }
 
-    /// Makes a user, in a group if one is given, writes its kubeconfig and returns the path. What it may do is for RBAC to say.
+    /// Makes a user, in a group if one is given, writes its kubeconfig and returns the path. What it may do is set by RBAC.
     pub fn identity(&self, user: &str, group: Option<&str>) -> Result<PathBuf> {
         let path = self.kubeconfig(user.rsplit(':').next().unwrap_or(user));
         let credential = self.authority.client(user, group)?;
@@ -311,7 +311,7 @@ impl ControlPlane {
     /// The bytes that etcd holds under a key, e.g. `/registry/cloud.atomix.io/databases/default/raft`.
     pub async fn stored(&self, key: &str) -> Result<Option<Vec<u8>>> {
         if self.real.is_some() {
-            bail!("the store of a cluster with real nodes cannot be asked from outside");
+            bail!("the store of a cluster with real nodes cannot be read from outside");
         }
         let request = serde_json::json!({"key": pki::base64(key.as_bytes())}).to_string();
         let answer = local_http::post(self.etcd[0], "/v3/kv/range", &request).await?;
@@ -424,7 +424,7 @@ impl Drop for ControlPlane {
         if let Some(real) = self.real.take() {
             drop(real);
         }
-        // Only logs and the audit log tell anything afterwards; the rest is 130 MB for each, and gigabytes with real nodes.
+        // Only logs and the audit log are of use afterwards; the rest is 130 MB for each, and gigabytes with real nodes.
         let nodes = (1..=9).map(|number| format!("node{number}"));
         for data in nodes.chain(["etcd", "saved", "volumes"].map(str::to_owned)) {
             fs::remove_dir_all(self.dir.join(data)).ok(); // emptied by the next start all the same

@@ -6,14 +6,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::assets::{self, say};
+use crate::assets::{self, print_progress};
 use crate::dev_cluster::{self, Files};
 use crate::{dist, paths, real_nodes};
 
 /// One command of the walk.
 struct Step {
     /// What it is for.
-    say: &'static str,
+    purpose: &'static str,
     /// The command, as a person types it.
     run: &'static str,
     /// What its output must hold.
@@ -22,27 +22,27 @@ struct Step {
 
 const STEPS: &[Step] = &[
     Step {
-        say: "Teach the cluster Raft: a plugin in a ConfigMap, the kind of storage class that it serves, and what it may write.",
+        purpose: "Teach the cluster Raft: a plugin in a ConfigMap, the kind of storage class that it serves, and what it may write.",
         run: "kubectl create -f dist/plugins/raft.yaml",
         expect: &["raftstorageclasses.storage.cloud.atomix.io created", "clusterrole", "configmap"],
     },
     Step {
-        say: "The API server takes a moment until it serves the new kind.",
+        purpose: "The API server takes a moment until it serves the new kind.",
         run: "kubectl wait --for=condition=Established crd/raftstorageclasses.storage.cloud.atomix.io --timeout=30s",
         expect: &["condition met"],
     },
     Step {
-        say: "A class of storage and a database of three partitions on it.",
+        purpose: "A class of storage and a database of three partitions on it.",
         run: "kubectl create -f dist/examples/raft.yaml",
         expect: &["raftstorageclass.storage.cloud.atomix.io/raft created", "database.cloud.atomix.io/raft created"],
     },
     Step {
-        say: "Wait until it is Ready.",
+        purpose: "Wait until it is Ready.",
         run: "kubectl wait --for=condition=Ready database/raft --timeout=120s",
         expect: &["condition met"],
     },
     Step {
-        say: "What came of it: three partitions, each on a Raft group of three (of stand-ins for the images of old).",
+        purpose: "What came of it: three partitions, each on a Raft group of three (of stand-ins for the images of old).",
         run: "kubectl get databases,partitions,statefulsets,pods,services",
         expect: &[
             "database.cloud.atomix.io/raft",
@@ -55,26 +55,26 @@ const STEPS: &[Step] = &[
             "5678/TCP",
         ],
     },
-    Step { say: "Two partitions more.", run: "kubectl scale database/raft --replicas=5", expect: &["scaled"] },
-    Step { say: "", run: "kubectl wait --for=condition=Ready database/raft --timeout=120s", expect: &["condition met"] },
-    Step { say: "", run: "kubectl get database/raft", expect: &["5/5"] },
-    Step { say: "", run: "kubectl get partitions,statefulsets", expect: &["raft-4", "raft-5"] },
+    Step { purpose: "Two partitions more.", run: "kubectl scale database/raft --replicas=5", expect: &["scaled"] },
+    Step { purpose: "", run: "kubectl wait --for=condition=Ready database/raft --timeout=120s", expect: &["condition met"] },
+    Step { purpose: "", run: "kubectl get database/raft", expect: &["5/5"] },
+    Step { purpose: "", run: "kubectl get partitions,statefulsets", expect: &["raft-4", "raft-5"] },
     Step {
-        say: "The same database in the older version of the API.",
+        purpose: "The same database in the older version of the API.",
         run: "kubectl get database.v1beta2.cloud.atomix.io/raft -o jsonpath={.spec}",
         expect: &[r#""clusters":5"#, r#""partitions":1"#],
     },
-    Step { say: "What is deleted by mistake comes back.", run: "kubectl delete service/raft-2", expect: &["deleted"] },
-    Step { say: "", run: "kubectl wait --for=create service/raft-2 --timeout=30s", expect: &["condition met"] },
-    Step { say: "", run: "kubectl get service/raft-2", expect: &["5678/TCP"] },
+    Step { purpose: "What is deleted by mistake comes back.", run: "kubectl delete service/raft-2", expect: &["deleted"] },
+    Step { purpose: "", run: "kubectl wait --for=create service/raft-2 --timeout=30s", expect: &["condition met"] },
+    Step { purpose: "", run: "kubectl get service/raft-2", expect: &["5678/TCP"] },
     Step {
-        say: "Which plugins serve, and whom.",
+        purpose: "Which plugins serve, and whom.",
         run: "kubectl get storageplugins --namespace=kube-system",
         expect: &["raft", "Serving"],
     },
-    Step { say: "What happened to the database.", run: "kubectl events --for=database/raft", expect: &["Ready"] },
+    Step { purpose: "What happened to the database.", run: "kubectl events --for=database/raft", expect: &["Ready"] },
     Step {
-        say: "And what a program is told that asks over gRPC where the partitions answer.",
+        purpose: "And what a program is told that asks over gRPC where the partitions answer.",
         run: r#"grpcurl -plaintext -d '{"id":{"name":"raft"}}' 127.0.0.1:5679 atomix.database.DatabaseService/GetDatabase"#,
         expect: &["raft-1.default.svc.cluster.local", "raft-5.default.svc.cluster.local", "5678"],
     },
@@ -83,29 +83,29 @@ const STEPS: &[Step] = &[
 /// What follows where storage can really run.
 const STEPS_ON_REAL_NODES: &[Step] = &[
     Step {
-        say: "Here containers run. Teach the cluster etcd, which is a storage of today.",
+        purpose: "Here containers run. Teach the cluster etcd, which is a storage of today.",
         run: "kubectl create -f dist/plugins/etcd.yaml",
         expect: &["etcdstorageclasses.storage.cloud.atomix.io created"],
     },
     Step {
-        say: "",
+        purpose: "",
         run: "kubectl wait --for=condition=Established crd/etcdstorageclasses.storage.cloud.atomix.io --timeout=30s",
         expect: &["condition met"],
     },
     Step {
-        say: "A database of three partitions, each an etcd cluster of three members on volumes.",
+        purpose: "A database of three partitions, each an etcd cluster of three members on volumes.",
         run: "kubectl create -f dist/examples/etcd.yaml",
         expect: &["database.cloud.atomix.io/etcd created"],
     },
-    Step { say: "", run: "kubectl wait --for=condition=Ready database/etcd --timeout=180s", expect: &["condition met"] },
-    Step { say: "", run: "kubectl get pods -o wide --selector=database=etcd.default", expect: &["etcd-3-2", "Running"] },
+    Step { purpose: "", run: "kubectl wait --for=condition=Ready database/etcd --timeout=180s", expect: &["condition met"] },
+    Step { purpose: "", run: "kubectl get pods -o wide --selector=database=etcd.default", expect: &["etcd-3-2", "Running"] },
     Step {
-        say: "Write to the second partition through its Service, and read it back through a member.",
+        purpose: "Write to the second partition through its Service, and read it back through a member.",
         run: "kubectl exec etcd-1-0 -- etcdctl --endpoints=http://etcd-2:2379 put greeting hello",
         expect: &["OK"],
     },
     Step {
-        say: "",
+        purpose: "",
         run: "kubectl exec etcd-1-0 -- etcdctl --endpoints=http://etcd-2-1.etcd-2-hs:2379 get greeting",
         expect: &["greeting", "hello"],
     },
@@ -114,7 +114,7 @@ const STEPS_ON_REAL_NODES: &[Step] = &[
 /// How many real nodes a walk takes where it can.
 const REAL_NODES: usize = 3;
 
-/// Where the gRPC API answers, unless a variable says otherwise.
+/// Where the gRPC API answers, unless a variable sets another address.
 const GRPC: &str = "127.0.0.1:5679";
 
 /// What an earlier walk left is removed first, so that the walk can be taken again.
@@ -144,8 +144,8 @@ pub fn demo() -> Result<()> {
     }
     let further = if nodes.is_some() { STEPS_ON_REAL_NODES } else { &[] };
     for step in STEPS.iter().chain(further) {
-        if !step.say.is_empty() {
-            heading(step.say);
+        if !step.purpose.is_empty() {
+            heading(step.purpose);
         }
         run(&step.run.replace(GRPC, &dev_cluster::grpc_address()?), step.expect)?;
     }
@@ -174,7 +174,7 @@ fn while_it_builds() {
     });
     match rendered {
         Ok(output) => println!("{}", String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).trim_end()),
-        Err(error) => say(&format!("{error:#}")), // the walk itself says more
+        Err(error) => print_progress(&format!("{error:#}")), // the walk itself reports more
     }
 }
 
@@ -188,13 +188,13 @@ fn run(command: &str, expect: &[&str]) -> Result<()> {
     let (success, output) = capture(command)?;
     println!("{}", output.trim_end());
     if !success {
-        tell_more()?;
+        print_log()?;
         bail!("this failed: {command}");
     }
     match expect.iter().find(|text| !output.contains(**text)) {
         None => Ok(()),
         Some(missing) => {
-            tell_more()?;
+            print_log()?;
             bail!("the output of this should hold {missing:?}: {command}")
         }
     }
@@ -217,12 +217,12 @@ fn capture(command: &str) -> Result<(bool, String)> {
     Ok((output.status.success(), String::from_utf8_lossy(&text).into_owned()))
 }
 
-fn tell_more() -> Result<()> {
+fn print_log() -> Result<()> {
     for command in ["kubectl get atomix,pods -o wide", "kubectl describe databases", "kubectl get storageplugins -A -o wide"]
     {
         println!("$ {command}\n{}", capture(command)?.1);
     }
     let log = paths::state().join("demo/state/log/atomix-controller.log");
-    say(&format!("the controller said last:\n{}", crate::guard::log_tail(&log, 30)));
+    print_progress(&format!("last lines of the controller's log:\n{}", crate::guard::log_tail(&log, 30)));
     Ok(())
 }

@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(after[1], given[2]);
     }
 
-    /// The controller tells the policy's refusals by its name and by the code before the first colon.
+    /// The controller recognises the policy's refusals by its name and by the code before the first colon.
     #[test]
     fn the_policy_is_of_the_name_and_the_codes_that_the_controller_reads() {
         let objects = read().expect("it is YAML");
@@ -106,7 +106,7 @@ mod tests {
             .expect("the policy has validations")
             .iter()
             .map(|validation| {
-                let message = validation["messageExpression"].as_str().expect("it says why");
+                let message = validation["messageExpression"].as_str().expect("it has a message");
                 let code = message.strip_prefix('\'').and_then(|text| text.split_once(": ")).expect("a code comes first").0;
                 Reason::of(code)
             })

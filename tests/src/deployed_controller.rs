@@ -24,8 +24,8 @@ pub fn images() -> Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// Images of the controller as it was built for this machine, and of what databases run: for a person, who need not wait for it to be built
-/// twice.
+/// Images of the controller as it was built for this machine, and of what databases run: for use by hand, so that it is not
+/// built twice.
 pub fn images_of_this_machine() -> Result<Vec<PathBuf>> {
     let mut all = vec![dist::image_of_this_machine()?];
     all.extend(storage()?);
@@ -55,7 +55,7 @@ pub struct DeployedController {
 }
 
 impl DeployedController {
-    /// Does what the README says, and returns when the rollout is through.
+    /// Runs the commands of the README, and returns when the rollout is through.
     pub async fn install(plane: Arc<ControlPlane>) -> Result<DeployedController> {
         let file = dist::file("atomix-controller.yaml").display().to_string();
         Kubectl::new(&plane).run(["create", "-f", &file]).await?;
@@ -95,8 +95,8 @@ impl DeployedController {
 impl ControllerLog for DeployedController {
     async fn log_of_each_replica(&self, lines: usize) -> String {
         let tail = format!("--tail={lines}");
-        let said = self.kubectl().run(["logs", "-l", LABEL, "--prefix", &tail]).await;
-        said.unwrap_or_else(|error| format!("{error:#}"))
+        let log = self.kubectl().run(["logs", "-l", LABEL, "--prefix", &tail]).await;
+        log.unwrap_or_else(|error| format!("{error:#}"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The cluster that a person plays with: one a checkout, in the background until it is taken down. Knows no demo.
+//! The cluster for a person to use: one a checkout, in the background until it is taken down. Knows no demo.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::assets::{self, say};
+use crate::assets::{self, print_progress};
 use crate::controller::{Controller, Options};
 use crate::controlplane::{ControlPlane, StartOptions};
 use crate::deployed_controller::{self, DeployedController};
@@ -30,7 +30,7 @@ const GRPC_PORT: u16 = 5679;
 /// Where metrics and health answer, by default.
 const METRICS_PORT: u16 = 8080;
 
-/// What the running cluster says of itself.
+/// The description of the running cluster.
 #[derive(Debug, PartialEq, Deserialize, Serialize)]
 struct Running {
     pid: i32,
@@ -91,7 +91,7 @@ pub fn up(nodes: Option<usize>, built: impl FnOnce()) -> Result<()> {
     fs::create_dir_all(&files.dir).with_context(|| format!("could not make {}", files.dir.display()))?;
     let before = running(&files)?;
     if before.is_none() {
-        free_ports()?; // a port that was chosen and is taken is said before anything is built
+        free_ports()?; // a chosen port that is taken is an error before anything is built
     }
     if nodes.is_some() {
         real_nodes::require()?;
@@ -104,15 +104,15 @@ pub fn up(nodes: Option<usize>, built: impl FnOnce()) -> Result<()> {
     }
     if let Some(running) = before {
         if running.controller == digest(&paths::controller_program()?)? && running.nodes == nodes {
-            say("the cluster is up already");
+            print_progress("the cluster is up already");
             print_next(&files, &running);
             return Ok(());
         }
-        say("the controller was built anew, or other nodes are asked for; the cluster starts again …");
+        print_progress("the controller was built anew, or other nodes are asked for; the cluster starts again …");
         down()?;
     }
     let (grpc_port, metrics_port) = free_ports()?;
-    say("starting Kubernetes and the controller …");
+    print_progress("starting Kubernetes and the controller …");
     start(&files, nodes, grpc_port, metrics_port)?;
     let running = running(&files)?.context("the cluster went down as soon as it was up")?;
     print_next(&files, &running);
@@ -123,7 +123,7 @@ pub fn up(nodes: Option<usize>, built: impl FnOnce()) -> Result<()> {
 pub fn down() -> Result<()> {
     let files = Files::new();
     let Some(running) = running(&files)? else {
-        say("the cluster is not up");
+        print_progress("the cluster is not up");
         return Ok(());
     };
     signal::send(running.pid, Signal::Terminate).with_context(|| format!("could not stop process {}", running.pid))?;
@@ -134,27 +134,28 @@ pub fn down() -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    say("the cluster is down");
+    print_progress("the cluster is down");
     Ok(())
 }
 
-/// Runs the cluster until it is told to stop: the process in the background. Until standard input says `stay`, its end is such a word.
+/// Runs the cluster until a signal stops it: the process in the background. The end of standard input stops it too, unless
+/// `stay` was read from it before.
 pub fn serve(nodes: Option<usize>, grpc_port: u16, metrics_port: u16) -> Result<()> {
     let files = Files::new();
     let lock = File::create(files.lock()).context("could not make the lock")?;
     lock.try_lock().context("another cluster of this checkout runs")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(async {
-        let mut stop = std::pin::pin!(told_to_stop());
+        let mut stop = std::pin::pin!(stop_requested());
         let cluster = tokio::select! {
             cluster = bring_up(&files, nodes, grpc_port, metrics_port) => cluster?,
-            told = &mut stop => return told,
+            stopped = &mut stop => return stopped,
         };
         tokio::select! {
-            told = &mut stop => told?,
+            stopped = &mut stop => stopped?,
             kept = cluster.keep() => kept?,
         }
-        fs::remove_file(files.running()).ok(); // nobody reads it once the lock is free
+        fs::remove_file(files.running()).ok(); // it is not read once the lock is free
         cluster.stop().await
     })
 }
@@ -172,7 +173,10 @@ impl Up {
             Up::Process(controller) => loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 if controller.ended() {
-                    say(&format!("the controller ended and is started again; it said last:\n{}", controller.log_tail(20)));
+                    print_progress(&format!(
+                        "the controller ended and is started again; last lines of its log:\n{}",
+                        controller.log_tail(20)
+                    ));
                     controller.start_unready()?;
                 }
             },
@@ -224,14 +228,14 @@ async fn bring_up(files: &Files, nodes: Option<usize>, grpc_port: u16, metrics_p
     Ok(up)
 }
 
-async fn told_to_stop() -> Result<()> {
+async fn stop_requested() -> Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let (tell, stay) = tokio::sync::oneshot::channel();
+    let (sender, stay) = tokio::sync::oneshot::channel();
     std::thread::spawn(move || {
         let mut word = String::new();
         let read = std::io::stdin().read_to_string(&mut word);
-        tell.send(read.is_ok() && word == "stay")
+        sender.send(read.is_ok() && word == "stay")
     });
     let left_alone = async {
         if stay.await == Ok(true) {
@@ -241,7 +245,7 @@ async fn told_to_stop() -> Result<()> {
     tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        () = left_alone => bail!("who started the cluster is gone"),
+        () = left_alone => bail!("the process that started the cluster is gone"),
     }
 }
 
@@ -326,7 +330,9 @@ fn port(variable: &str, default: u16, what: &str) -> Result<u16> {
         bail!("port {port} of 127.0.0.1, for {what}, is taken: free it, or choose another with {variable}=PORT");
     }
     let other = ports::free()?; // another checkout's cluster may have it
-    say(&format!("port {port} of 127.0.0.1 is taken; {what} will be at {other} (or choose one with {variable}=PORT)"));
+    print_progress(&format!(
+        "port {port} of 127.0.0.1 is taken; {what} will be at {other} (or choose one with {variable}=PORT)"
+    ));
     Ok(other)
 }
 

@@ -9,13 +9,13 @@ use anyhow::{Context, Result, bail};
 
 use sha2::{Digest, Sha256};
 
-use crate::assets::say;
+use crate::assets::print_progress;
 use crate::image::Image;
 use crate::{images, paths};
 
 /// Builds the controller and every plugin, packs the plugins, and fills `dist/`. Quick when nothing changed.
 pub fn build() -> Result<()> {
-    say("building the controller and the plugins …");
+    print_progress("building the controller and the plugins …");
     // With this crate beside it, so that what both depend on is built once, with the features of both.
     cargo(&["build", "--package", "atomix-controller", "--package", "atomix-tests", "--bin", "atomix-controller"])?;
     let plugins = plugins()?;
@@ -83,7 +83,7 @@ resources:
 
 /// How a definition of the manifest begins.
 const DEFINITION: &str = "kind: CustomResourceDefinition\nmetadata:\n";
-/// What Helm is told of definitions: they stay when the release goes, since with them every Database would go.
+/// The annotation by which Helm keeps definitions when the release goes, since with them every Database would go.
 const KEEP: &str = "  annotations:\n    helm.sh/resource-policy: keep\n";
 
 /// A Helm chart that renders to the manifest at `manifest`, with the image as its one value, and keeps the definitions.
@@ -134,7 +134,7 @@ pub fn image() -> Result<PathBuf> {
         bail!("the controller's image is built on Linux");
     }
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    say("building the controller for its image … (about 8 min on 2 cores the first time)");
+    print_progress("building the controller for its image … (about 8 min on 2 cores the first time)");
     let flags = static_and_reproducible()?;
     let args =
         ["build", "--package", "atomix-controller", "--bin", "atomix-controller", "--profile", "image", "--target", &target];
@@ -143,7 +143,7 @@ pub fn image() -> Result<PathBuf> {
     let out = paths::dist().join(format!("atomix-controller-v{}.tar", env!("CARGO_PKG_VERSION")));
     fs::create_dir_all(paths::dist()).context("could not make dist/")?;
     let digest = image_of(&program, &out)?;
-    say(&format!("{}: {CONTROLLER}, {digest}", out.display()));
+    print_progress(&format!("{}: {CONTROLLER}, {digest}", out.display()));
     Ok(out)
 }
 
@@ -204,7 +204,7 @@ fn static_and_reproducible() -> Result<String> {
     Ok(flags.join("\x1f"))
 }
 
-/// Builds unless `ATOMIX_PREBUILT` says that this was done just before.
+/// Builds unless `ATOMIX_PREBUILT` is set, which means that this was done just before.
 pub fn build_unless_prebuilt() -> Result<()> {
     match std::env::var_os("ATOMIX_PREBUILT") {
         Some(value) if !value.is_empty() => Ok(()),
@@ -276,7 +276,7 @@ fn require_wasm() -> Result<()> {
     if there {
         return Ok(());
     }
-    say(&format!("adding Rust's target {WASM} …"));
+    print_progress(&format!("adding Rust's target {WASM} …"));
     let added = Command::new("rustup").args(["target", "add", WASM]).current_dir(paths::root()).status();
     match added {
         Ok(status) if status.success() => Ok(()),
@@ -295,7 +295,7 @@ pub fn cargo(args: &[&str]) -> Result<()> {
 fn cargo_with(args: &[&str], env: &[(&str, &str)]) -> Result<()> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(paths::root()).stdin(Stdio::null());
-    // What `cargo test` and `cargo run` say of their own package would only make cargo build anew.
+    // What `cargo test` and `cargo run` set about their own package would only make cargo build anew.
     for (key, _) in std::env::vars_os() {
         let key_text = key.to_string_lossy();
         if key_text.starts_with("CARGO_PKG_")

@@ -20,7 +20,7 @@ pub enum Eventually<T> {
 }
 
 impl Eventually<()> {
-    /// Holds if `holds`; else `why` says what was seen instead.
+    /// Holds if `holds`; else `why` is what was seen instead.
     pub fn when(holds: bool, why: impl FnOnce() -> String) -> Eventually<()> {
         if holds { Eventually::Now(()) } else { Eventually::NotYet(why()) }
     }

@@ -63,8 +63,8 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     built.expect("a runtime needs no more than two threads")
 });
 
-/// The fixture that tests share, with the plugins raft and cache installed: started once, by the first who asks. For tests that look
-/// at their own namespace only.
+/// The fixture that tests share, with the plugins raft and cache installed: started once, by the first test that needs it.
+/// For tests that look at their own namespace only.
 pub async fn shared_fixture() -> &'static Fixture {
     static SHARED: OnceCell<Result<Fixture, String>> = OnceCell::const_new();
     let start = || async {
@@ -88,7 +88,7 @@ pub async fn private_fixture(name: &str) -> Fixture {
     private_fixture_with(name, Options::default()).await
 }
 
-/// The same, with a say in how the controller runs.
+/// The same, with options of the controller.
 pub async fn private_fixture_with(name: &str, options: Options) -> Fixture {
     let name = name.to_owned();
     let started = RUNTIME.spawn(async move { start(&name, options).await });
@@ -212,7 +212,7 @@ impl<C: ControllerLog> Fixture<C> {
         Ok(())
     }
 
-    /// kubectl in namespace `default`, as who may do everything.
+    /// kubectl in namespace `default`, as a user who may do everything.
     pub fn kubectl(&self) -> Kubectl {
         Kubectl::new(&self.plane)
     }
@@ -227,7 +227,7 @@ impl<C: ControllerLog> Fixture<C> {
         must(self.plane.audit().since(&self.plane, mark).await)
     }
 
-    /// What stands in the cluster, and what the controller said last: for when something did not come.
+    /// What stands in the cluster, and the last lines of the controller's log: for when something did not come.
     pub async fn describe(&self, namespace: Option<&str>) -> String {
         let scope = namespace.map_or("--all-namespaces".to_owned(), |name| format!("--namespace={name}"));
         let mut text = String::new();
@@ -292,7 +292,7 @@ impl<C: ControllerLog> Namespace<'_, C> {
         self.must(printed).await
     }
 
-    /// Runs kubectl in this namespace for a failure, and returns what it said.
+    /// Runs kubectl in this namespace for a failure, and returns its output.
     pub async fn kubectl_fails<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> String {
         match self.kubectl.run(args).await {
             Ok(printed) => panic!("kubectl was expected to fail and printed: {printed}"),
@@ -300,14 +300,14 @@ impl<C: ControllerLog> Namespace<'_, C> {
         }
     }
 
-    /// Runs kubectl in this namespace, with `input` on standard input, and returns all that it said, warnings and errors too.
+    /// Runs kubectl in this namespace, with `input` on standard input, and returns all its output, warnings and errors too.
     pub async fn kubectl_output(&self, args: &[&str], input: Option<&str>) -> String {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let printed = self.must(self.kubectl.try_run(&args, input).await).await;
         printed.stdout + &printed.stderr
     }
 
-    /// Tries to create an object and returns what the API server had against it.
+    /// Tries to create an object and returns why the API server refused it.
     pub async fn refused(&self, yaml: &str) -> String {
         match self.kubectl.run_with(["create", "-f", "-"], yaml).await {
             Ok(printed) => panic!("the API server was expected to refuse this and did not: {printed}"),
@@ -349,8 +349,8 @@ impl<C: ControllerLog> Namespace<'_, C> {
         self.must(done).await;
     }
 
-    /// Looks at objects (what `kubectl get WHAT -o json` names, e.g. `database/raft` or `pods`) until `holds` says that they are
-    /// as they should be; returns them. An object that is not there is no object.
+    /// Looks at objects (what `kubectl get WHAT -o json` names, e.g. `database/raft` or `pods`) until `holds` is true of
+    /// them; returns them. An object that is not there is no object.
     pub async fn until(&self, what: &str, sentence: &str, holds: impl Fn(&[Value]) -> bool) -> Vec<Value> {
         self.eventually(sentence, || async {
             let found = self.list(what).await?;

@@ -1,5 +1,5 @@
-//! What programs of others make of objects: kstatus, and Argo CD's health script in `deploy/argocd`, in the Go program of tests/gitops.
-//! Knows no cluster.
+//! How other programs judge objects: kstatus, and Argo CD's health script in `deploy/argocd`, in the Go program of
+//! tests/gitops. Knows no cluster.
 
 use std::fs;
 use std::io::Write;
@@ -13,20 +13,20 @@ use serde_json::{Map, Value, json};
 use crate::go::{self, Program};
 use crate::paths;
 
-/// What is made of one object.
+/// The verdict on one object.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Verdict {
     /// InProgress, Current, Failed or Terminating: what Flux, Helm and others wait by.
     pub kstatus: String,
-    /// What kstatus says of it.
+    /// The message of kstatus.
     pub message: String,
     /// Healthy, Progressing, Degraded or Suspended: what Argo CD shows. Empty for a kind without a script.
     pub health: String,
-    /// What the script says of it.
+    /// The message of the script.
     pub why: String,
 }
 
-/// What is made of objects, as they come from the API.
+/// The verdicts on objects, as they come from the API.
 pub fn verdicts_on(objects: &[Value]) -> Result<Vec<Verdict>> {
     let question = json!({"scripts": scripts()?, "objects": objects}).to_string();
     let mut command = Command::new(build()?);

@@ -17,7 +17,7 @@ pub struct Program<'a> {
     pub name: &'a str,
     /// Its package.
     pub package: &'a str,
-    /// The folder whose go.mod says of which version.
+    /// The folder whose go.mod names the version.
     pub module: &'a Path,
     /// How long that takes on 2 cores when nothing is cached.
     pub takes: &'a str,
@@ -25,7 +25,8 @@ pub struct Program<'a> {
     pub link: &'a str,
 }
 
-/// Builds a program, and puts it in its place when it is whole. Says on standard error what it builds, and how long that took.
+/// Builds a program, and puts it in its place when it is whole. Prints on standard error what it builds, and how long that
+/// took.
 pub fn build(program: &Program<'_>, out: &Path) -> Result<()> {
     let fresh = out.with_extension("new");
     build_all(program, &[program.package], &fresh)?;
@@ -36,34 +37,34 @@ pub fn build(program: &Program<'_>, out: &Path) -> Result<()> {
 pub fn build_all(program: &Program<'_>, packages: &[&str], out: &Path) -> Result<()> {
     let Program { name, module, takes, link, .. } = program;
     require()?;
-    say(&format!("building {name} … (about {takes} on 2 cores the first time)"));
+    print_progress(&format!("building {name} … (about {takes} on 2 cores the first time)"));
     let mut command = Command::new("go");
     command.current_dir(module).env("CGO_ENABLED", "0").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     command.args(["build", "-trimpath", "-ldflags", &format!("-s -w{link}"), "-o"]).arg(out).args(packages);
     let start = Instant::now();
     let child = command.spawn().context("could not start go")?;
-    let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || tell.send(child.wait_with_output()));
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output()));
     let output = loop {
-        match told.recv_timeout(Duration::from_secs(30)) {
+        match receiver.recv_timeout(Duration::from_secs(30)) {
             Ok(output) => break output.context("could not wait for go")?,
-            Err(RecvTimeoutError::Timeout) => say(&format!("  {name}: {} s so far", start.elapsed().as_secs())),
-            Err(RecvTimeoutError::Disconnected) => bail!("nobody waits for go any more"),
+            Err(RecvTimeoutError::Timeout) => print_progress(&format!("  {name}: {} s so far", start.elapsed().as_secs())),
+            Err(RecvTimeoutError::Disconnected) => bail!("the thread that waits for go is gone"),
         }
     };
     if !output.status.success() {
         bail!("could not build {name}:\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    say(&format!("  {name} built in {} s", start.elapsed().as_secs()));
+    print_progress(&format!("  {name} built in {} s", start.elapsed().as_secs()));
     Ok(())
 }
 
-/// Tells what is built: to standard error itself, so that a test runner that captures output shows it too.
-pub fn say(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}"); // nothing is lost if nobody listens
+/// Prints what is built: to standard error itself, so that a test runner that captures output shows it too.
+pub fn print_progress(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}"); // nothing is lost if nothing reads it
 }
 
-/// Tells contents of files, and something else, from any others: what was built of them is good for as long.
+/// A hash of the contents of files and of something else: what was built of them is good for as long as it stays.
 pub fn fingerprint(files: &[PathBuf], further: &[u8]) -> Result<String> {
     let mut hash = Sha256::new();
     for path in files {
@@ -76,12 +77,12 @@ pub fn fingerprint(files: &[PathBuf], further: &[u8]) -> Result<String> {
 /// Go must be there, and new enough to bring the version that go.mod asks for by itself.
 pub fn require() -> Result<()> {
     let how = "programs are built from source with Go 1.21 or newer: https://go.dev/doc/install, or your system's package golang-go";
-    let asked = Command::new("go").args(["env", "GOVERSION"]).current_dir(std::env::temp_dir()).output();
-    let Ok(output) = asked else { bail!("go is not there; {how}") };
+    let output = Command::new("go").args(["env", "GOVERSION"]).current_dir(std::env::temp_dir()).output();
+    let Ok(output) = output else { bail!("go is not there; {how}") };
     let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     match minor(&version) {
         Some(minor) if minor >= 21 => Ok(()),
-        _ => bail!("go says its version is {version:?}; {how}"),
+        _ => bail!("the version of go is {version:?}; {how}"),
     }
 }
 

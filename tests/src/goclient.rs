@@ -1,5 +1,6 @@
-//! Programs of other authors that speak the gRPC API: a client in Go, generated from the descriptors that the controller hands out,
-//! grpcurl, and a linter of `proto/`. Built once and kept while go.mod and `proto/` stay as they are. Knows no controller.
+//! Programs of other authors that use the gRPC API: a client in Go, generated from the descriptors that the controller hands
+//! out, grpcurl, and a linter of `proto/`. Built once and kept while go.mod and `proto/` stay as they are. Knows no
+//! controller.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -50,7 +51,7 @@ pub fn grpcurl() -> Result<PathBuf> {
     Place::take()?.tool("grpcurl")
 }
 
-/// Finds the programs, and builds what is missing. Says on standard error what it builds.
+/// Finds the programs, and builds what is missing. Prints on standard error what it builds.
 pub fn build() -> Result<Programs> {
     let place = Place::take()?;
     let mut tools = BTreeMap::new();
@@ -125,7 +126,7 @@ fn generate(plugin: &Path, module: &Path) -> Result<()> {
     let mut command = Command::new(plugin);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().context("it does not start")?;
     let mut input = child.stdin.take().context("its input is piped")?;
-    input.write_all(&request.encode_to_vec()).context("it does not listen")?; // it answers only when it has read all
+    input.write_all(&request.encode_to_vec()).context("it does not read its input")?; // it answers only when it has read all
     drop(input);
     let output = child.wait_with_output().context("it does not end")?;
     if !output.status.success() {

@@ -43,7 +43,7 @@ pub fn yaml(answer: &impl Serialize) -> String {
     serde_saphyr::to_string(answer).expect("an answer is plain data")
 }
 
-/// Asserts that each case below `tests/golden/<folder>` is answered as its folder says, or writes down how it is, with `UPDATE`.
+/// Asserts that each case below `tests/golden/<folder>` is answered as in its folder, or rewrites the answer, with `UPDATE`.
 ///
 /// # Panics
 /// A case is answered otherwise, or there is none.

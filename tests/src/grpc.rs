@@ -40,7 +40,7 @@ pub struct Clients {
 /// Dials an address, e.g. `127.0.0.1:5679`.
 ///
 /// # Errors
-/// Nobody answers there.
+/// No server answers there.
 pub async fn dial(address: &str) -> Result<Clients> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))?.connect_timeout(Duration::from_secs(10));
     let channel = endpoint.connect().await.with_context(|| format!("could not dial {address}"))?;

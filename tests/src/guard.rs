@@ -62,10 +62,10 @@ impl Guarded {
         let mut guard = command.spawn().with_context(|| format!("could not start {}", spec.name))?;
         let orders = guard.stdin.take();
         let mut first = String::new();
-        let told = guard.stdout.take().context("the guard's output is a pipe")?;
-        BufReader::new(told)
+        let stdout = guard.stdout.take().context("the guard's output is a pipe")?;
+        BufReader::new(stdout)
             .read_line(&mut first)
-            .with_context(|| format!("could not hear from the guard of {}", spec.name))?;
+            .with_context(|| format!("could not read from the guard of {}", spec.name))?;
         let Ok(pid) = first.trim().parse() else {
             bail!("could not start {}: {}", spec.name, log_tail(&spec.log, 5));
         };
@@ -101,7 +101,7 @@ impl Guarded {
     /// Kills the child (SIGKILL) and returns when it is gone.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         if let Some(orders) = &mut self.orders {
-            // A guard that ended already cannot hear, and has no child any more.
+            // A guard that ended already reads nothing, and has no child any more.
             let _ = orders.write_all(b"kill\n");
         }
         self.guard.wait().with_context(|| format!("could not wait for {}", self.name))
@@ -110,7 +110,7 @@ impl Guarded {
 
 impl Drop for Guarded {
     fn drop(&mut self) {
-        let _ = self.stop(); // nobody is left to tell
+        let _ = self.stop(); // there is no caller to return it to
     }
 }
 
@@ -129,7 +129,7 @@ pub fn log_tail(log: &Path, lines: usize) -> String {
 /// The guard itself: runs `command` until it ends or standard input does. Returns the exit code to end with.
 pub fn guard(command: &[String], grace: Duration) -> Result<u8> {
     let own = std::env::current_exe().context("this program's own path")?;
-    // The child asks the kernel to be killed with its parent, then becomes the command. The kernel means the thread that started
+    // The child has the kernel kill it with its parent, then becomes the command. The kernel means the thread that started
     // it: this one, which lives as long as the guard.
     let mut child = Command::new(own)
         .arg("guarded")
@@ -142,39 +142,39 @@ pub fn guard(command: &[String], grace: Duration) -> Result<u8> {
         .with_context(|| format!("could not start {}", command.join(" ")))?;
     let pid = i32::try_from(child.id()).context("a process id fits")?;
     println!("{}", child.id());
-    std::io::stdout().flush().context("could not tell the process id")?;
+    std::io::stdout().flush().context("could not print the process id")?;
 
-    let (tell, heard) = mpsc::channel();
-    let orders = tell.clone();
+    let (events_in, events) = mpsc::channel();
+    let orders = events_in.clone();
     std::thread::spawn(move || {
         let order = match std::io::stdin().lock().lines().next() {
-            Some(Ok(line)) if line == "kill" => Heard::Kill,
-            _ => Heard::Stop,
+            Some(Ok(line)) if line == "kill" => Event::Kill,
+            _ => Event::Stop,
         };
         let _ = orders.send(order);
     });
     std::thread::spawn(move || {
         let status = child.wait();
-        let _ = tell.send(Heard::Ended(status.map(code).unwrap_or(1)));
+        let _ = events_in.send(Event::Ended(status.map(code).unwrap_or(1)));
     });
 
-    let mut heard_last = heard.recv().context("both threads are gone")?;
-    if matches!(heard_last, Heard::Stop) && !grace.is_zero() {
+    let mut last = events.recv().context("both threads are gone")?;
+    if matches!(last, Event::Stop) && !grace.is_zero() {
         let _ = signal::send(pid, Signal::Terminate); // it may have ended meanwhile
-        heard_last = heard.recv_timeout(grace).unwrap_or(Heard::Kill);
+        last = events.recv_timeout(grace).unwrap_or(Event::Kill);
     }
-    if let Heard::Ended(code) = heard_last {
+    if let Event::Ended(code) = last {
         return Ok(code);
     }
     let _ = signal::send(pid, Signal::Kill);
     loop {
-        if let Heard::Ended(code) = heard.recv().context("both threads are gone")? {
+        if let Event::Ended(code) = events.recv().context("both threads are gone")? {
             return Ok(code);
         }
     }
 }
 
-enum Heard {
+enum Event {
     Stop,
     Kill,
     Ended(u8),

@@ -23,7 +23,7 @@ pub struct Image {
     pub root: Option<std::path::PathBuf>,
     /// Programs: where they lie in the image, and where on this machine.
     pub programs: Vec<(String, std::path::PathBuf)>,
-    /// What runs when nothing else is said.
+    /// What runs unless a manifest has another command.
     pub entrypoint: Vec<String>,
     /// `uid:gid` that it runs as; root if none is given.
     pub user: Option<String>,

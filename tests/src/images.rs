@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::assets::{Assets, say};
+use crate::assets::{Assets, print_progress};
 use crate::image::Image;
 use crate::{goclient, linux_namespaces, paths, real_nodes};
 
@@ -40,8 +40,8 @@ pub fn of_programs(name: &str, programs: &[(&str, &Path)]) -> Result<PathBuf> {
 pub fn debian(release: &str, packages: &[&str]) -> Result<PathBuf> {
     let packages = packages.join(",");
     made_once(&format!("debian/{release}:{packages}"), None, |out| {
-        say(&format!("unpacking {packages} of Debian's {release} … (about 50 s the first time)"));
-        let fresh = out.with_extension("root.tar"); // by this ending mmdebstrap knows what to make
+        print_progress(&format!("unpacking {packages} of Debian's {release} … (about 50 s the first time)"));
+        let fresh = out.with_extension("root.tar"); // mmdebstrap makes a tar file for this ending
         let mut command = Command::new("mmdebstrap");
         command.args(["--mode=root", "--variant=essential", &format!("--include={packages}"), release]).arg(&fresh);
         linux_namespaces::run(&mut command).with_context(|| format!("could not unpack Debian's {packages}"))?;
@@ -65,7 +65,7 @@ pub fn made_once(
     let dir = paths::state().join("images");
     fs::create_dir_all(&dir).with_context(|| format!("could not make {}", dir.display()))?;
     let lock = fs::File::create(dir.join("lock")).context("could not make the lock of images")?;
-    lock.lock().context("could not wait for who makes images")?;
+    lock.lock().context("could not wait for the process that makes images")?;
     let path = dir.join(format!("{}.tar", name.replace(['/', ':'], "_")));
     let made = fs::metadata(&path).and_then(|found| found.modified()).ok();
     if made.is_none_or(|made| newest.is_some_and(|newest| newest > made)) {

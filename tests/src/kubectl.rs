@@ -30,7 +30,7 @@ pub struct Printed {
 }
 
 impl Kubectl {
-    /// For who may do everything, in namespace `default`.
+    /// As a user who may do everything, in namespace `default`.
     pub fn new(plane: &ControlPlane) -> Kubectl {
         Kubectl::with(plane, plane.kubeconfig(ADMIN))
     }

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::controlplane::ControlPlane;
 use crate::eventually::{Eventually, eventually};
 
-/// The annotation by which kwok knows its nodes; real nodes may stand beside them.
+/// The annotation by which kwok recognises its nodes; real nodes may stand beside them.
 pub const MARK: &str = "kwok.x-k8s.io/node=fake";
 
 /// Creates `count` nodes, each with room for a thousand pods, and the default storage class, whose volumes kwok plays too.

@@ -1,12 +1,12 @@
 //! A real Kubernetes control plane on any machine, shared by tests, demo and benchmarks.
 //!
 //! ```text
-//! assets ──► guard ──► controlplane ◄── kwok_nodes      a cluster: programs (built by `go`), processes, who may do what, nodes
+//! assets ──► guard ──► controlplane ◄── kwok_nodes      a cluster: programs (built by `go`), processes, users, nodes
 //!                           ▲  ▲                        that kwok plays,
 //!                           │  └── real_nodes           or real ones, in linux_namespaces of their own,
 //!                           │          ▲                with images that are made here (image, images) and shared volumes
 //!                           │       volumes
-//!             kubectl, audit, eventually, local_http    what one does with it; proxy withholds what the API server says
+//!             kubectl, audit, eventually, local_http    what one does with it; proxy withholds answers of the API server
 //!                           ▲
 //!               dist ──► deploy ──► controller          the controller on it, under its own account: a process, or pods
 //!                           ▲               ▲           (deployed_controller); and its clients: grpc in Rust, goclient in Go
@@ -16,7 +16,7 @@
 //!             golden, hostile, seed                     plugins as cases, and as they should not be; what is random
 //! ```
 //!
-//! Nothing here reads `KUBECONFIG`: nobody's own cluster is ever touched.
+//! Nothing here reads `KUBECONFIG`: a person's own cluster is never touched.
 
 pub mod paths;
 

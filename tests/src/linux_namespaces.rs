@@ -1,9 +1,9 @@
 //! Namespaces of their own on this machine: network, mounts, processes, host name. All in it ends with its first process, and
 //! nothing of it is seen outside but files and, while it runs, cgroups. Knows no Kubernetes. Needs root on Linux.
 //!
-//! The first process in them is `atomix-cluster init`: it takes leave of processes that lost their parent, and carries connections
-//! between this machine and their own network through a Unix socket, which crosses network namespaces where nothing else does.
-//! They nest: what ends the outer ones ends the inner ones.
+//! The first process in them is `atomix-cluster init`: it reaps processes that lost their parent, and carries connections
+//! between this machine and their own network through a Unix socket, which crosses network namespaces where nothing else
+//! does. They nest: what ends the outer ones ends the inner ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -152,8 +152,8 @@ pub fn run(command: &mut Command) -> Result<String> {
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
         false => {
-            let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-            bail!("{command:?} ended with {}: {}", output.status, said.trim())
+            let printed = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            bail!("{command:?} ended with {}: {}", output.status, printed.trim())
         }
     }
 }
@@ -204,7 +204,7 @@ pub async fn init(socket: &Path) -> Result<()> {
     }
 }
 
-// The first line says where to, the rest is carried.
+// The first line is the address, the rest is carried.
 async fn carry_in(stream: UnixStream) -> Result<()> {
     let mut stream = BufReader::new(stream);
     let mut to = String::new();
@@ -230,7 +230,8 @@ pub async fn forward(port: u16, through: &Path, to: &str) -> Result<()> {
     }
 }
 
-/// `atomix-cluster namespaces`: runs `command` until it ends or this process is told to, then removes the cgroup `cgroup`.
+/// `atomix-cluster linux-namespaces`: runs `command` until it ends or a signal stops this process, then removes the cgroup
+/// `cgroup`.
 pub async fn supervise(cgroup: &str, command: &[String]) -> Result<()> {
     remove_cgroup(cgroup)?; // of namespaces whose supervisor was killed
     let own = std::env::current_exe().context("this program's own path")?;
@@ -275,11 +276,11 @@ pub fn cgroup_hierarchies() -> Result<Vec<PathBuf>> {
 const LEFT: &str = "a cgroup is left,";
 
 /// Why namespaces could not be made, given what was printed: their supervisor's complaint is another matter than rights that are missing.
-fn why_not(said: &str) -> String {
-    if said.contains(LEFT) {
-        return format!("an earlier cluster was not ended: end its processes, then try again:\n{said}");
+fn why_not(printed: &str) -> String {
+    if printed.contains(LEFT) {
+        return format!("an earlier cluster was not ended: end its processes, then try again:\n{printed}");
     }
-    format!("namespaces of their own could not be made (that takes root on Linux):\n{said}")
+    format!("namespaces of their own could not be made (that takes root on Linux):\n{printed}")
 }
 
 /// Ids of the processes in a cgroup and those below it.

@@ -1,4 +1,5 @@
-//! gRPC calls of prepared bytes, many at once over few connections. Reads no answer, so that asking costs little; knows no message.
+//! gRPC calls of prepared bytes, many at once over few connections. Decodes no answer, so that a call costs little; knows no
+//! message.
 
 use std::time::{Duration, Instant};
 
@@ -13,9 +14,9 @@ use tonic::{Request, Status, Streaming};
 
 const ANSWER_BYTES_MAX: usize = 64 << 20;
 
-/// A method, and what it is asked.
+/// A method, and the request to it.
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct Call {
     path: PathAndQuery,
     request: Bytes,
 }
@@ -44,16 +45,16 @@ pub async fn dial(address: &str, connections: usize) -> Result<Vec<Channel>> {
 }
 
 /// Keeps `at_once` calls going for a while, spread over the connections. Every answer has `bytes` bytes, or this fails.
-pub async fn press(channels: &[Channel], ask: &Ask, bytes: usize, at_once: usize, lasting: Duration) -> Result<Pace> {
+pub async fn press(channels: &[Channel], call: &Call, bytes: usize, at_once: usize, lasting: Duration) -> Result<Pace> {
     let start = Instant::now();
     let mut callers = JoinSet::new();
     for channel in channels.iter().cycle().take(at_once) {
-        let (channel, ask) = (channel.clone(), ask.clone());
+        let (channel, call) = (channel.clone(), call.clone());
         callers.spawn(async move {
             let mut took = Vec::with_capacity(1 << 14);
             while start.elapsed() < lasting {
                 let began = Instant::now();
-                let answer = ask.once(&channel).await?;
+                let answer = call.once(&channel).await?;
                 took.push(began.elapsed());
                 anyhow::ensure!(answer.len() == bytes, "an answer of {} bytes instead of {bytes}", answer.len());
             }
@@ -71,10 +72,10 @@ pub async fn press(channels: &[Channel], ask: &Ask, bytes: usize, at_once: usize
     Ok(Pace { calls: took.len(), rate, p50: at(0.5)?, p99: at(0.99)? })
 }
 
-impl Ask {
-    /// Asks a method, e.g. `/package.Service/Method`.
-    pub fn new(path: &'static str, request: &impl prost::Message) -> Ask {
-        Ask { path: PathAndQuery::from_static(path), request: request.encode_to_vec().into() }
+impl Call {
+    /// A call of a method, e.g. `/package.Service/Method`.
+    pub fn new(path: &'static str, request: &impl prost::Message) -> Call {
+        Call { path: PathAndQuery::from_static(path), request: request.encode_to_vec().into() }
     }
 
     /// Calls once and gives the answer's bytes.

@@ -20,7 +20,7 @@ pub struct Manifests {
     documents: Vec<Value>,
 }
 
-/// What a Database says beside its class: a spec, or the number of its partitions alone.
+/// The spec of a Database without its class, or the number of its partitions alone.
 #[derive(Clone, Debug)]
 pub struct DatabaseSpec(Value);
 
@@ -53,17 +53,17 @@ impl Manifests {
         Manifests::class("RaftStorageClass", "raft", spec)
     }
 
-    /// The CacheStorageClass `db`, which says nothing.
+    /// The CacheStorageClass `db`, with an empty spec.
     pub fn cache() -> Manifests {
         Manifests::class("CacheStorageClass", "db", json!({}))
     }
 
-    /// Nothing yet: databases that follow lie on a class that is made elsewhere, or by nobody.
+    /// Nothing yet: databases that follow lie on a class that is made elsewhere, or nowhere.
     pub fn on(kind: &str, name: &str) -> Manifests {
         Manifests { class: (kind.to_owned(), name.to_owned()), documents: Vec::new() }
     }
 
-    /// A Database on the class. What the spec says of `storageClass` is added to its kind and name.
+    /// A Database on the class. What the spec has in `storageClass` is added to its kind and name.
     #[must_use]
     pub fn database(self, name: &str, spec: impl Into<DatabaseSpec>) -> Manifests {
         self.labelled_database(json!({"name": name}), spec)
@@ -85,7 +85,7 @@ impl Manifests {
         self
     }
 
-    /// Pods of programs, which say who they are by their names.
+    /// Pods of programs, which identify themselves by their names.
     #[must_use]
     pub fn pods<S: AsRef<str>>(mut self, names: impl IntoIterator<Item = S>) -> Manifests {
         self.documents.extend(names.into_iter().map(|name| pod(name.as_ref())));

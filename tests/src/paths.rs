@@ -7,24 +7,24 @@ use anyhow::{Context, Result, bail};
 /// The checkout in which this program lies, or from which cargo runs it. A program that was copied with its checkout must not act on the
 /// one that it was built in.
 pub fn root() -> PathBuf {
-    let said = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let manifest_dir = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let own = std::env::current_exe().ok();
-    checkout_of(said.as_deref(), own.as_deref()).unwrap_or_else(|| {
+    checkout_of(manifest_dir.as_deref(), own.as_deref()).unwrap_or_else(|| {
         let built_in = Path::new(env!("CARGO_MANIFEST_DIR"));
         built_in.parent().expect("tests/ lies in the checkout").to_owned()
     })
 }
 
-/// The checkout of what cargo says of the package that it runs, else of a program's path.
-fn checkout_of(said: Option<&Path>, program: Option<&Path>) -> Option<PathBuf> {
+/// The checkout of the package that cargo runs, else of a program's path.
+fn checkout_of(manifest_dir: Option<&Path>, program: Option<&Path>) -> Option<PathBuf> {
     let above = |path: &Path| path.ancestors().skip(1).find(|dir| dir.join(SIGN).is_file()).map(Path::to_owned);
-    said.and_then(above).or_else(|| program.and_then(above))
+    manifest_dir.and_then(above).or_else(|| program.and_then(above))
 }
 
 /// A file that only a checkout has.
 const SIGN: &str = "tests/src/paths.rs";
 
-/// Tells this checkout's things from another's on this machine: a few letters and digits, of its path.
+/// Distinguishes this checkout's things from another's on this machine: a few letters and digits, of its path.
 pub fn sign() -> String {
     let path = root().display().to_string();
     let hash =

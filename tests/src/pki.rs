@@ -88,7 +88,7 @@ impl Authority {
     }
 }
 
-/// How a client says who it is.
+/// How a client authenticates.
 #[derive(Clone, Debug)]
 pub enum Credential {
     /// By a certificate.
@@ -129,11 +129,11 @@ pub fn write(path: &Path, text: &str) -> Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let fresh = path.with_extension("new");
-    let deed = || format!("could not write {}", path.display());
+    let failed = || format!("could not write {}", path.display());
     let mut file =
-        fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&fresh).with_context(deed)?;
-    file.write_all(text.as_bytes()).with_context(deed)?;
-    fs::rename(&fresh, path).with_context(deed)
+        fs::OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&fresh).with_context(failed)?;
+    file.write_all(text.as_bytes()).with_context(failed)?;
+    fs::rename(&fresh, path).with_context(failed)
 }
 
 /// Standard base64 with padding.

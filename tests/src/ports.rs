@@ -1,4 +1,4 @@
-//! Free ports on 127.0.0.1. Knows nothing of who uses them.
+//! Free ports on 127.0.0.1. Knows nothing of what uses them.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
-/// A port that nobody listens on, not handed out by this process before.
+/// A port that nothing listens on, not handed out by this process before.
 pub fn free() -> Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     for _ in 0..COUNT {
@@ -22,7 +22,7 @@ pub fn free() -> Result<u16> {
     bail!("no free port between {FIRST} and {} on 127.0.0.1", FIRST + COUNT)
 }
 
-/// Whether nobody listens on this port of 127.0.0.1.
+/// Whether nothing listens on this port of 127.0.0.1.
 pub fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }

@@ -41,7 +41,8 @@ const LISTS_MAX: usize = 256;
 pub struct Withheld {
     /// Plurals whose watches bring nothing: what they would have brought comes once they are let through again.
     pub watches: Vec<&'static str>,
-    /// Plurals whose other requests are never answered. They stay so, as on a connection that went dark; later ones are answered.
+    /// Plurals whose other requests are never answered. They stay so, as on a connection whose other end is gone; later ones
+    /// are answered.
     pub requests: Vec<&'static str>,
 }
 
@@ -57,7 +58,7 @@ pub struct Asked {
     pub name: String,
     pub subresource: String,
     pub watches: bool,
-    /// Whether it asks what a change would come to.
+    /// Whether it is a dry run.
     pub dry_run: bool,
 }
 
@@ -89,7 +90,7 @@ pub trait Interference: Send + Sync {
     fn request(&self, _: &Asked) -> Fate {
         Fate::Pass
     }
-    /// When the API server has answered, before the client hears of it.
+    /// When the API server has answered, before the client gets it.
     fn answer(&self, _: &Asked, _: StatusCode) -> Fate {
         Fate::Pass
     }
@@ -176,7 +177,7 @@ impl Proxy {
         &self.address
     }
 
-    /// How many requests were asked that will never be answered.
+    /// How many requests came that will never be answered.
     pub fn unanswered(&self) -> usize {
         self.shared.waiting.load(Ordering::Relaxed)
     }
@@ -186,7 +187,7 @@ impl Proxy {
         self.withheld.send_replace(withheld);
     }
 
-    /// Ends the connections of all watches: whoever watches goes on from where it was.
+    /// Ends the connections of all watches: watchers go on from where they were.
     pub fn end_watches(&self) {
         self.ended.send_replace(());
     }
@@ -201,7 +202,7 @@ impl Proxy {
         self.interfere(Arc::new(Nothing));
     }
 
-    /// Remembers what the lists that were asked for until now would be answered with at this moment.
+    /// Remembers the answers at this moment to the lists that were requested until now.
     pub async fn remember_lists(&self) -> Result<()> {
         let asked: Vec<_> = locked(&self.shared.lists).keys().cloned().collect();
         for (path, accepted) in asked {
@@ -264,7 +265,7 @@ impl Shared {
         Ok(answer.map(|body| body.boxed_unsync()))
     }
 
-    /// What the client hears instead, if its request or answer is not to be passed on.
+    /// What the client gets instead, if its request or answer is not to be passed on.
     async fn fate(&self, fate: Fate) -> Result<Option<Answer>> {
         match fate {
             Fate::Pass => Ok(None),
@@ -392,7 +393,7 @@ mod tests {
     use super::asked;
 
     #[test]
-    fn a_request_is_known_by_its_path() {
+    fn a_request_is_recognised_by_its_path() {
         let asks = |target: &str| {
             let it = asked(&Request::get(target).body(()).unwrap());
             format!("{} {} {} {} {}", it.plural, it.namespace, it.name, it.subresource, it.watches)

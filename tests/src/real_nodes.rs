@@ -221,7 +221,7 @@ impl RealNode {
         let kubelet = json!({
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
-            "failCgroupV1": false, // 1.35 and later refuse cgroup v1 unless told so
+            "failCgroupV1": false, // 1.35 and later refuse cgroup v1 unless this is set
             "failSwapOn": false,
             "cgroupDriver": "cgroupfs",
             "cgroupRoot": format!("/{}/{name}", self.cluster.cgroup),
@@ -270,7 +270,7 @@ impl RealNode {
 
 impl Drop for RealNode {
     fn drop(&mut self) {
-        self.cut().ok(); // nobody is left to tell
+        self.cut().ok(); // there is no caller to return it to
     }
 }
 
@@ -335,7 +335,7 @@ pub fn require() -> Result<()> {
     if linux_namespaces::run(Command::new("apt-get").arg("--version")).is_err() {
         bail!("real nodes need programs that are not there; {by_hand}");
     }
-    crate::go::say(&format!("installing {packages} …"));
+    crate::go::print_progress(&format!("installing {packages} …"));
     linux_namespaces::run(Command::new("apt-get").args(["update", "-q"])).with_context(|| by_hand.clone())?;
     let mut install = Command::new("apt-get");
     install.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "-qy", "--no-install-recommends"]).args(PACKAGES);

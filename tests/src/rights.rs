@@ -20,7 +20,7 @@ const UNSEEN: [(&str, &str, &str, &str); 1] = [(
     "cloud.atomix.io",
     "databases/finalizers",
     "update",
-    "asked for beside a write, by the plugin OwnerReferencesPermissionEnforcement",
+    "checked beside a write, by the plugin OwnerReferencesPermissionEnforcement",
 )];
 
 /// A verb on a resource, of one name or of all.
@@ -203,7 +203,7 @@ fn requests() -> Result<Vec<Request>> {
     Ok(requests)
 }
 
-/// Says whether the controller used each right that `deploy/` gives it.
+/// Prints whether the controller used each right that `deploy/` gives it.
 ///
 /// # Errors
 /// It did not.

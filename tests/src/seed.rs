@@ -1,4 +1,4 @@
-//! What random tests begin with, so that what one has found can be had again. Knows no test.
+//! What random tests begin with, so that what one has found can be reproduced. Knows no test.
 
 /// The seed: `ATOMIX_FUZZ_SEED`, else always the same, so that a change is judged by itself and not by luck. `make soak` sets another in
 /// each round and prints it.

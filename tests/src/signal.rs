@@ -43,7 +43,7 @@ pub fn die_with_parent() -> io::Result<()> {
     Ok(())
 }
 
-/// Takes leave of every child that ended: the first process of a pid namespace inherits children that it never started.
+/// Reaps every child that ended: the first process of a pid namespace inherits children that it never started.
 pub fn reap() {
     // SAFETY: no status is asked for, so no memory is written.
     #[allow(unsafe_code)]

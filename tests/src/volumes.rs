@@ -22,9 +22,9 @@ use serde_json::json;
 /// Where nodes see the folder.
 pub const AT: &str = "/run/volumes";
 const CLASS: &str = "shared";
-/// Whose classes the volumes are of.
+/// The provisioner of the volumes' classes.
 pub const PROVISIONER: &str = "atomix.test/shared";
-/// Where Kubernetes says, on a claim, whose turn it is to make its volume.
+/// The annotation by which Kubernetes names, on a claim, the provisioner that makes its volume.
 const WHOSE: &str = "volume.kubernetes.io/storage-provisioner";
 
 /// Creates the default storage class.
@@ -42,8 +42,8 @@ pub async fn create_class(client: kube::Client) -> Result<()> {
     Ok(())
 }
 
-/// Makes a volume for each claim, in `folder` of this machine, for as long as it is awaited. An API server that does not answer is
-/// asked again; a folder that cannot be made is an error.
+/// Makes a volume for each claim, in `folder` of this machine, for as long as it is awaited. A request that the API server
+/// does not answer is sent again; a folder that cannot be made is an error.
 pub async fn provision(client: kube::Client, folder: PathBuf) -> Result<()> {
     let claims: Api<PersistentVolumeClaim> = Api::all(client.clone());
     let volumes: Api<PersistentVolume> = Api::all(client);
@@ -80,7 +80,7 @@ fn volume(claim: &PersistentVolumeClaim, folder: &Path) -> Result<PersistentVolu
     let id = format!("{namespace}-{name}-{}", uid.get(..8).unwrap_or(&uid));
     let dir = folder.join(&id);
     fs::create_dir_all(&dir).with_context(|| format!("could not make {}", dir.display()))?;
-    fs::set_permissions(&dir, fs::Permissions::from_mode(0o770))?; // whose it is, the pod's fsGroup says
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o770))?; // its group is set by the pod's fsGroup
     let spec = claim.spec.as_ref().context("a claim has a spec")?;
     let wanted = spec.resources.as_ref().and_then(|resources| resources.requests.clone()).unwrap_or_default();
     let volume = serde_json::from_value(json!({

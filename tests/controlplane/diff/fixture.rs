@@ -1,4 +1,4 @@
-//! One object at a time on a real API server: written by us when we decide so, and by somebody else. Counts our writes.
+//! One object at a time on a real API server: written by us when we decide so, and by another client. Counts our writes.
 
 use std::cell::{Cell, RefCell};
 
@@ -19,7 +19,8 @@ use super::manifests::named;
 
 /// Passes after which what is not settled never will be.
 const PASSES_MAX: usize = 6;
-/// UID of the database that everything here is said to belong to; there is none, or its objects would be more than they say.
+/// UID of the database that everything here names as its owner; there is no such database, whose own objects would be in the
+/// way.
 const OWNER: &str = "00000000-0000-0000-0000-000000000000";
 
 /// A namespace in which nothing runs.
@@ -84,15 +85,15 @@ impl Fixture {
         manifest
     }
 
-    /// Passes over the object until nothing is to be written; says how often something was.
+    /// Passes over the object until nothing is to be written; returns how often something was.
     pub async fn settle(&self, desired: &Value) -> Result<usize, String> {
-        let (mut told, mut writes) = (String::new(), 0);
+        let (mut reason, mut writes) = (String::new(), 0);
         let owner = Owner { namespace: "", uid: OWNER, name: "", adopts: None };
         for _ in 0..PASSES_MAX {
             let live = self.cached(desired).await?;
             match decide(&stamped(desired), live.as_ref(), &owner, None) {
                 Decision::Leave => return Ok(writes),
-                Decision::Write(why) => told = why,
+                Decision::Write(why) => reason = why,
                 other => return Err(format!("{other:?}")),
             }
             let spelled = live.as_ref().map_or_else(|| desired.clone(), |live| with_live_spelling(&live.body, desired));
@@ -110,11 +111,11 @@ impl Fixture {
             };
             match written {
                 Err(kube::Error::Api(status)) if status.code == 409 => {} // a controller wrote the status meanwhile
-                Err(error) => return Err(format!("{told}, then: {error}\n{desired:#}")),
+                Err(error) => return Err(format!("{reason}, then: {error}\n{desired:#}")),
                 Ok(_) => writes += 1,
             }
         }
-        Err(format!("{PASSES_MAX} passes and still not settled: {told}\n{desired:#}\n{:#}", self.live(desired).await?))
+        Err(format!("{PASSES_MAX} passes and still not settled: {reason}\n{desired:#}\n{:#}", self.live(desired).await?))
     }
 
     /// What is there now.
@@ -148,7 +149,7 @@ impl Fixture {
         Ok(true)
     }
 
-    /// Lets somebody else replace the object; false if the API server refuses it.
+    /// Lets another client replace the object; false if the API server refuses it.
     pub async fn replaced_by_another(&self, object: &Value) -> Result<bool, String> {
         let mut object = object.clone();
         let params = PostParams { field_manager: Some("somebody".into()), ..PostParams::default() };
@@ -237,7 +238,7 @@ fn kind(object: &Value) -> Kind {
     Kind { group, version, kind, plural }
 }
 
-/// An object without what tells it from another of the same content.
+/// An object without what distinguishes it from another of the same content.
 pub fn substance(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(fields) = object.as_object_mut() {
@@ -253,16 +254,16 @@ pub fn substance(object: &Value) -> Value {
     if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
         spec.retain(|field, _| !field.starts_with("clusterIP")); // allotted once and for all
     }
-    without_what_says_nothing(&mut object);
+    without_what_means_nothing(&mut object);
     object
 }
 
 /// Takes away what means the same as its absence, though the API server keeps the two apart.
-fn without_what_says_nothing(value: &mut Value) {
+fn without_what_means_nothing(value: &mut Value) {
     match value {
-        Value::Array(items) => items.iter_mut().for_each(without_what_says_nothing),
+        Value::Array(items) => items.iter_mut().for_each(without_what_means_nothing),
         Value::Object(fields) => {
-            fields.values_mut().for_each(without_what_says_nothing);
+            fields.values_mut().for_each(without_what_means_nothing);
             fields.retain(|name, value| match name.as_str() {
                 "optional" | "privileged" | "readOnlyRootFilesystem" | "shareProcessNamespace" => *value != json!(false),
                 "operator" => *value != json!("Equal"),

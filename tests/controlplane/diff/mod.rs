@@ -17,11 +17,11 @@ use fixture::Fixture;
 /// What happens to an object that was written once.
 #[derive(Clone, Debug)]
 enum Event {
-    /// Somebody changes or removes, in the live object, what the manifest owns.
+    /// Another client changes or removes, in the live object, what the manifest owns.
     Drift { place: Index, removed: bool },
     /// The manifest changes.
     Plan { place: Index, removed: bool },
-    /// Somebody adds what the manifest does not mention.
+    /// Another client adds what the manifest does not mention.
     Addition(Index),
 }
 
@@ -83,14 +83,14 @@ async fn life(fixture: &Fixture, manifest: Value, events: Vec<Event>) -> Result<
     let mut desired = fixture.stamped(&manifest);
     expect(fixture.settle(&desired).await?, 1..=1, "the first apply", &desired)?;
     for (n, event) in events.into_iter().enumerate() {
-        let told = |error: String| format!("{error}\n(event {n})");
-        expect(fixture.settle(&desired).await.map_err(told)?, 0..=0, "a second pass", &desired).map_err(told)?;
+        let at_event = |error: String| format!("{error}\n(event {n})");
+        expect(fixture.settle(&desired).await.map_err(at_event)?, 0..=0, "a second pass", &desired).map_err(at_event)?;
         match event {
             Event::Drift { place, removed } => drift(fixture, &desired, place, removed).await,
             Event::Plan { place, removed } => plan(fixture, &mut desired, place, removed).await,
             Event::Addition(which) => addition(fixture, &desired, which).await,
         }
-        .map_err(told)?;
+        .map_err(at_event)?;
     }
     fixture.remove(&desired).await
 }
@@ -164,7 +164,7 @@ async fn addition(fixture: &Fixture, desired: &Value, which: Index) -> Result<()
     Ok(())
 }
 
-/// What others may add to an object without our minding: no manifest here mentions it.
+/// What others may add to an object without causing a write: no manifest here mentions it.
 fn additions(live: &Value) -> Vec<(&'static str, Value)> {
     let mut all =
         vec![("/metadata/labels", json!({"team": "blue"})), ("/metadata/annotations", json!({"example.com/seen": "yes"}))];
@@ -192,7 +192,8 @@ fn additions(live: &Value) -> Vec<(&'static str, Value)> {
     all
 }
 
-/// Whether what now stands there is what a first apply would have made; `beside` lets stand what somebody put beside it.
+/// Whether what now stands there is what a first apply would have made; `beside` lets stand what another client put beside
+/// it.
 async fn as_if_new(fixture: &Fixture, desired: &Value, what: &str, beside: bool) -> Result<(), String> {
     let (live, new) = (fixture.live(desired).await?, fixture.as_new(desired).await?);
     if fixture::substance(&live) == fixture::substance(&new) {
@@ -204,7 +205,7 @@ async fn as_if_new(fixture: &Fixture, desired: &Value, what: &str, beside: bool)
     Err(format!("after {what}, and a write, there is\n{live:#}\nand not, as after a first apply,\n{new:#}"))
 }
 
-/// Whether the place is an item of a list or part of its merge key: changing it makes an item of somebody else's, which stays.
+/// Whether the place is an item of a list or part of its merge key: changing it makes an item of another owner, which stays.
 fn is_key(path: &str) -> bool {
     let keys = ["name", "ip", "containerPort", "port", "protocol", "topologyKey", "whenUnsatisfiable", "mountPath"];
     path.rsplit('/').next().is_some_and(|last| keys.contains(&last) || last.parse::<usize>().is_ok())

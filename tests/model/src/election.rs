@@ -1,11 +1,11 @@
-//! Two replicas and one Lease: every interleaving of requests that are slow, lost, or taken and not answered, of sights that come late,
-//! of crashes, and of a Lease that somebody deletes, over a bounded time. What each replica does is decided by the controller's own
-//! [`Election`]; the API server is a version that must match.
+//! Two replicas and one Lease: every interleaving of requests that are slow, lost, or taken and not answered, of watch
+//! events that come late, of crashes, and of a deleted Lease, over a bounded time. What each replica does is decided by the
+//! controller's own [`Election`]; the API server is a version that must match.
 //!
-//! What holds here is what [`reconciliation`](crate::reconciliation) takes for granted: no two replicas may write at a time, and what
-//! one began while it led has had [`LEASE_MARGIN`](limits::LEASE_MARGIN) to arrive before another leads. Not so if somebody deletes the
-//! Lease while a replica starts: that one takes it for the first ever, and leads beside the other until that one's time is up. So here
-//! the Lease is deleted only when both know it.
+//! What holds here is what [`reconciliation`](crate::reconciliation) takes for granted: no two replicas may write at a time,
+//! and what one began while it led has had [`LEASE_MARGIN`](limits::LEASE_MARGIN) to arrive before another leads. This does
+//! not hold if the Lease is deleted while a replica starts: that one takes it for the first ever, and leads beside the other
+//! until that one's time is up. So here the Lease is deleted only when both have seen it.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -42,27 +42,27 @@ pub struct Elections {
     pub seeded: Option<Seeded>,
 }
 
-/// Something that is compared by its text.
+/// A value that is compared by a hash of its text, made once.
 #[derive(Clone, Debug)]
-pub struct Told<T>(Arc<T>, u64);
+pub struct Fingerprinted<T>(Arc<T>, u64);
 
-impl<T: std::fmt::Debug> Told<T> {
-    fn new(value: T) -> Told<T> {
+impl<T: std::fmt::Debug> Fingerprinted<T> {
+    fn new(value: T) -> Fingerprinted<T> {
         let mut hasher = std::hash::DefaultHasher::new();
         format!("{value:?}").hash(&mut hasher);
-        Told(Arc::new(value), hasher.finish())
+        Fingerprinted(Arc::new(value), hasher.finish())
     }
 }
 
-impl<T> PartialEq for Told<T> {
-    fn eq(&self, other: &Told<T>) -> bool {
+impl<T> PartialEq for Fingerprinted<T> {
+    fn eq(&self, other: &Fingerprinted<T>) -> bool {
         self.1 == other.1
     }
 }
 
-impl<T> Eq for Told<T> {}
+impl<T> Eq for Fingerprinted<T> {}
 
-impl<T> Hash for Told<T> {
+impl<T> Hash for Fingerprinted<T> {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         self.1.hash(hasher);
     }
@@ -73,7 +73,7 @@ impl<T> Hash for Told<T> {
 #[allow(missing_docs)] // its fields explain themselves
 pub struct State {
     pub step: u8,
-    pub lease: Option<Told<Lease>>,
+    pub lease: Option<Fingerprinted<Lease>>,
     /// The last version that was given.
     pub version: u8,
     pub replicas: [Replica; 2],
@@ -85,7 +85,7 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // its fields explain themselves
 pub struct Replica {
-    pub election: Told<Election>,
+    pub election: Fingerprinted<Election>,
     /// A request that is on its way, or its answer.
     pub request: Option<Request>,
     /// Until which step the last process under this identity might write.
@@ -96,10 +96,10 @@ pub struct Replica {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // its fields explain themselves
 pub struct Request {
-    pub lease: Told<Lease>,
+    pub lease: Fingerprinted<Lease>,
     pub began: u8,
     /// What the API server made of it, once it has come there.
-    pub answer: Option<Result<Told<Lease>, ()>>,
+    pub answer: Option<Result<Fingerprinted<Lease>, ()>>,
 }
 
 /// A step.
@@ -107,9 +107,9 @@ pub struct Request {
 #[allow(missing_docs)] // its variants explain themselves
 pub enum Action {
     Tick,
-    Ask(usize),
+    Send(usize),
     Arrive(usize),
-    Hear(usize),
+    Receive(usize),
     See(usize),
     /// The request, or its answer, is lost.
     Lose(usize),
@@ -160,7 +160,7 @@ impl Elections {
             state.version += 1;
             let mut lease = (*request.lease.0).clone();
             lease.metadata.resource_version = Some(state.version.to_string());
-            let lease = Told::new(lease);
+            let lease = Fingerprinted::new(lease);
             state.lease = Some(lease.clone());
             Ok(lease)
         } else {
@@ -169,7 +169,7 @@ impl Elections {
         true
     }
 
-    fn hear(&self, state: &mut State, at: usize) -> bool {
+    fn receive(&self, state: &mut State, at: usize) -> bool {
         let now = state.now();
         let found = state.lease.as_ref().map(|lease| (*lease.0).clone());
         let replica = &mut state.replicas[at];
@@ -178,7 +178,7 @@ impl Elections {
         replica.change(|election| match answer {
             Ok(lease) => election.written((*lease.0).clone(), began, now),
             Err(()) => {
-                election.see(found, now); // a conflict is looked up
+                election.see(found, now); // a conflict is read again
                 election.failed(now);
             }
         });
@@ -190,7 +190,7 @@ impl Replica {
     fn change(&mut self, change: impl FnOnce(&mut Election)) {
         let mut election = (*self.election.0).clone();
         change(&mut election);
-        self.election = Told::new(election);
+        self.election = Fingerprinted::new(election);
     }
 }
 
@@ -200,7 +200,7 @@ impl Model for Elections {
 
     fn init_states(&self) -> Vec<State> {
         let replica = |at| Replica {
-            election: Told::new(Election::new(Elections::identity(at), "lease")),
+            election: Fingerprinted::new(Election::new(Elections::identity(at), "lease")),
             request: None,
             wrote_until: 0,
         };
@@ -214,9 +214,9 @@ impl Model for Elections {
         for at in 0..state.replicas.len() {
             actions.push(Action::See(at));
             match &state.replicas[at].request {
-                None => actions.push(Action::Ask(at)),
+                None => actions.push(Action::Send(at)),
                 Some(request) if request.answer.is_none() => actions.push(Action::Arrive(at)),
-                Some(_) => actions.push(Action::Hear(at)),
+                Some(_) => actions.push(Action::Receive(at)),
             }
             if state.left > 0 {
                 actions.push(Action::Lose(at));
@@ -226,8 +226,8 @@ impl Model for Elections {
             }
         }
         // A replica that has never seen the Lease takes one that was deleted for one that was never there: see the head of this file.
-        let all_know = state.replicas.iter().all(|it| it.request.is_none() && !it.election.0.holder().is_empty());
-        if state.left > 0 && all_know {
+        let all_have_seen_it = state.replicas.iter().all(|it| it.request.is_none() && !it.election.0.holder().is_empty());
+        if state.left > 0 && all_have_seen_it {
             actions.push(Action::DeleteLease);
         }
     }
@@ -241,17 +241,17 @@ impl Model for Elections {
                 let found = state.lease.as_ref().map(|lease| (*lease.0).clone());
                 state.replicas[at].change(|election| election.see(found, now));
             }
-            Action::Ask(at) => {
+            Action::Send(at) => {
                 if state.replicas[at].election.0.next(now) != Next::Write {
                     return None;
                 }
-                // What people read as the time of a renewal is different for each.
+                // The time of a renewal, which is for people, is different for each.
                 let clock = Timestamp::UNIX_EPOCH + STEP * u32::from(state.step);
-                let lease = Told::new(state.replicas[at].election.0.wanted(clock));
+                let lease = Fingerprinted::new(state.replicas[at].election.0.wanted(clock));
                 state.replicas[at].request = Some(Request { lease, began: state.step, answer: None });
             }
             Action::Arrive(at) => self.arrive(&mut state, at).then_some(())?,
-            Action::Hear(at) => self.hear(&mut state, at).then_some(())?,
+            Action::Receive(at) => self.receive(&mut state, at).then_some(())?,
             Action::Lose(at) => {
                 state.left -= 1;
                 state.replicas[at].request.take()?;
@@ -260,7 +260,7 @@ impl Model for Elections {
             Action::Crash(at) => {
                 state.left -= 1;
                 state.replicas[at].request = None;
-                state.replicas[at].election = Told::new(Election::new(Elections::identity(at), "lease"));
+                state.replicas[at].election = Fingerprinted::new(Election::new(Elections::identity(at), "lease"));
             }
             Action::DeleteLease => {
                 state.left -= 1;

@@ -1,5 +1,5 @@
-//! Specs of classes, and fields of live objects, as users and others write them: a plugin says what is wrong with them, or plans. It does
-//! not panic, whatever stands there, and nothing that it says of them is its own fault.
+//! Specs of classes, and fields of live objects, as users and others write them: a plugin names what is wrong with them, or
+//! plans. It does not panic, whatever stands there, and no answer breaks the contract.
 
 use std::fs;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn seeds(plugin: &str) -> Vec<Value> {
     seeds.into_iter().chain(kept).collect()
 }
 
-/// Requests in which the class's spec, or what is observed, is another. What the host itself says is as it was.
+/// Requests in which the class's spec, or what is observed, is another. What the host itself sets is as it was.
 fn nearly(seeds: Vec<Value>) -> impl Strategy<Value = Vec<u8>> {
     let made = (prop::sample::select(seeds), changes::changes(), prop::option::weighted(0.3, changes::changes()));
     made.prop_map(|(mut request, of_spec, of_observed)| {
@@ -44,11 +44,11 @@ fn nearly(seeds: Vec<Value>) -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// Most bytes of a request: the API server takes no class that is larger (etcd's own limit is 1.5 MiB).
+/// Most bytes of a request: the API server accepts no class that is larger (etcd's own limit is 1.5 MiB).
 const REQUEST_BYTES_MAX: usize = 3 << 20;
 
-/// Asks the plugin about a request. An error is a fault that is not the user's.
-fn asked(revision: &Revision, bytes: &[u8]) -> Result<(), String> {
+/// Calls the plugin with a request. An error is a fault that is not the user's.
+fn answered(revision: &Revision, bytes: &[u8]) -> Result<(), String> {
     if bytes.len() > REQUEST_BYTES_MAX {
         return Ok(());
     }
@@ -67,7 +67,7 @@ fn asked(revision: &Revision, bytes: &[u8]) -> Result<(), String> {
 
 fn any_spec_is_planned_or_refused_by(plugin: &'static str) {
     let revision = components::plugin(plugin);
-    let read = |bytes: &[u8]| asked(&revision, bytes);
+    let read = |bytes: &[u8]| answered(&revision, bytes);
     let bound = Bound { heap: 8 << 20, heap_per_byte: 200, cpu: Duration::from_secs(2) };
     let seeds = seeds(plugin);
     let mut large = seeds[0].clone();

@@ -1,4 +1,4 @@
-//! Bytes that are to be a plugin: counted before anything of them is compiled, compiled, and asked what they are.
+//! Bytes that are to be a plugin: counted before anything of them is compiled, compiled, and their `describe` called.
 
 use std::fs;
 use std::sync::LazyLock;
@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use super::{Bound, Parser, changed_bytes, component_changes as changes, corpus};
 use crate::components;
 
-/// A sandbox that compiles on the thread that asks for it, so that all it takes is counted.
+/// A sandbox that compiles on the calling thread, so that all it takes is counted.
 static SANDBOX: LazyLock<Sandbox> = LazyLock::new(|| Sandbox::on_demand().expect("this machine runs plugins"));
 
 /// A component of each kind that there is: built by the toolchain, of an earlier version, written by hand.
@@ -39,29 +39,29 @@ fn nearly(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![6 => structured, 2 => modules, 2 => changed_bytes(seeds)]
 }
 
-/// What is said of a plugin's fault is for people: short, and one line.
-fn told(fault: &PluginFault) -> Result<(), String> {
-    let said = fault.to_string();
-    match said.is_empty() || said.chars().any(char::is_control) || said.len() > 8192 {
-        true => Err(format!("it is told of in {} bytes: {said:?}", said.len())),
+/// The message of a plugin's fault is for people: short, and one line.
+fn check_message(fault: &PluginFault) -> Result<(), String> {
+    let message = fault.to_string();
+    match message.is_empty() || message.chars().any(char::is_control) || message.len() > 8192 {
+        true => Err(format!("it is reported in {} bytes: {message:?}", message.len())),
         false => Ok(()),
     }
 }
 
 #[test]
 fn any_bytes_are_counted_before_they_are_compiled() {
-    let read = |bytes: &[u8]| atomix_sandbox::check("any", bytes).map_or_else(|fault| told(&fault), Ok);
+    let read = |bytes: &[u8]| atomix_sandbox::check("any", bytes).map_or_else(|fault| check_message(&fault), Ok);
     let bound = Bound { heap: 256 << 10, heap_per_byte: 100, cpu: Duration::from_secs(1) };
     Parser { name: "component", cases: 3000, bound, read: &read }.takes(nearly(seeds()));
 }
 
 #[test]
-fn any_bytes_are_compiled_within_bounds_and_asked_what_they_are() {
+fn any_bytes_are_compiled_and_described_within_bounds() {
     let request: Request = golden::given(&golden::case("raft/defaults"));
     let read = |bytes: &[u8]| match SANDBOX.load("any", bytes) {
-        Err(fault) => told(&fault),
+        Err(fault) => check_message(&fault),
         Ok(revision) => match revision.plan(&request) {
-            Err(fault) => told(&fault),
+            Err(fault) => check_message(&fault),
             Ok(_) => Ok(()),
         },
     };
@@ -77,7 +77,7 @@ fn any_memory_of_a_guest_is_read_as_a_plan_or_refused() {
     let read = |bytes: &[u8]| {
         let revision = SANDBOX.load("small", &guest.wasm_with(bytes)).map_err(|fault| fault.to_string())?;
         match revision.plan(&request) {
-            Err(fault) => told(&fault),
+            Err(fault) => check_message(&fault),
             Ok(_) => Ok(()),
         }
     };
@@ -96,9 +96,9 @@ fn what_plugins_are_changed_into_is_read_as_far_as_it_goes() {
     let mut reached = [0; 6];
     for _ in 0..300 {
         let bytes = strategy.new_tree(&mut runner).expect("a value can be had").current();
-        let said = SANDBOX.load("any", &bytes).err().map(|fault| fault.to_string());
+        let error = SANDBOX.load("any", &bytes).err().map(|fault| fault.to_string());
         let stage =
-            said.map_or(0, |said| stages.iter().skip(1).position(|words| said.contains(words)).map_or(5, |at| at + 1));
+            error.map_or(0, |error| stages.iter().skip(1).position(|words| error.contains(words)).map_or(5, |at| at + 1));
         reached[stage] += 1;
     }
     println!("loaded, {}, other: {reached:?}", stages[1..].join(", "));

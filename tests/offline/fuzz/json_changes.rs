@@ -101,7 +101,7 @@ fn count(value: &Value) -> usize {
     }
 }
 
-/// Changes the value that comes after `left` others. Answers whether it has been found.
+/// Changes the value that comes after `left` others. Returns whether it has been found.
 fn within(value: &mut Value, left: &mut usize, change: &Change) -> bool {
     if *left == 0 {
         match change {

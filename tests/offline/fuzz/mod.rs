@@ -1,5 +1,5 @@
-//! Parsers of bytes from outside, fed with bytes that nobody meant: none panics, and each stays within its bound of heap and processor time
-//! for every input. First each file in `tests/corpus/<parser>/` is fed, then random changes of it and of what is usual.
+//! Parsers of untrusted bytes, with arbitrary input: none panics, and each stays within its bound of heap and processor time
+//! for every input. First each file in `tests/corpus/<parser>/` is parsed, then random changes of it and of usual input.
 //!
 //! An input that is too much for a parser is made as small as it goes and written to `target/fuzz/`: in the corpus it is a regression
 //! test. `ATOMIX_FUZZ_SEED` brings the inputs of a failure back; `make soak` goes on with other seeds until it is stopped.
@@ -36,7 +36,7 @@ struct Bound {
 struct Parser<'a> {
     /// Its folder in `tests/corpus/`.
     name: &'static str,
-    /// Random inputs that it is fed with.
+    /// Random inputs that it gets.
     cases: u32,
     bound: Bound,
     /// Reads an input. An error is a promise that the parser has broken.
@@ -57,17 +57,17 @@ struct Most {
 }
 
 impl Parser<'_> {
-    /// Feeds the parser with the corpus and with inputs of this kind.
+    /// Runs the parser on the corpus and on inputs of this kind.
     fn takes(&self, inputs: impl Strategy<Value = Vec<u8>>) {
         let most = Mutex::new(Most::default());
         for path in corpus_files(self.name) {
             let bytes = fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            self.feed(&bytes, &most).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+            self.parse(&bytes, &most).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
         }
         let (seed, cases) = (seed::seed(), self.cases.saturating_mul(seed::times()));
         let config = Config { cases, rng_seed: RngSeed::Fixed(seed), failure_persistence: None, ..Config::default() };
-        let feed = |Input(bytes): Input| self.feed(&bytes, &most).map_err(TestCaseError::fail);
-        match TestRunner::new(config).run(&inputs.prop_map(Input), feed) {
+        let parse = |Input(bytes): Input| self.parse(&bytes, &most).map_err(TestCaseError::fail);
+        match TestRunner::new(config).run(&inputs.prop_map(Input), parse) {
             Ok(()) => {}
             Err(TestError::Fail(why, input)) => {
                 let path = keep(self.name, &input.0);
@@ -80,7 +80,7 @@ impl Parser<'_> {
         println!("{name}: {cases} inputs, seed {seed}: {heap} bytes of heap for {heap_input}, {cpu:?} for {cpu_input}");
     }
 
-    fn feed(&self, bytes: &[u8], most: &Mutex<Most>) -> Result<(), String> {
+    fn parse(&self, bytes: &[u8], most: &Mutex<Most>) -> Result<(), String> {
         let before = cpu();
         let mut outcome = Ok(Ok(()));
         let heap = allocation_counter::measure(|| outcome = catch_unwind(AssertUnwindSafe(|| (self.read)(bytes))));
@@ -95,8 +95,8 @@ impl Parser<'_> {
         match outcome {
             Ok(read) => read?,
             Err(panic) => {
-                let said = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-                return Err(format!("it panicked: {}", said.unwrap_or("without a word")));
+                let message = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+                return Err(format!("it panicked: {}", message.unwrap_or("without a message")));
             }
         }
         let heap_max = self.bound.heap + self.bound.heap_per_byte * bytes.len() as u64;

@@ -1,4 +1,4 @@
-//! Any text that somebody calls something becomes a name that Kubernetes takes, always the same, and never that of another.
+//! Any text that a client uses as a name becomes a name that Kubernetes accepts, always the same, and never that of another.
 
 use atomix_model::{labels, names};
 use harness::seed;

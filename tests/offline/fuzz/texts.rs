@@ -33,12 +33,12 @@ fn parsed(corpus: Vec<Vec<u8>>) -> Vec<Value> {
 }
 
 #[test]
-fn what_json_takes_is_not_more_than_it_is_said_to() {
+fn what_json_takes_is_not_more_than_its_estimate() {
     let read = |bytes: &[u8]| {
-        let said = json_text::heap(bytes) as u64;
+        let estimate = json_text::heap(bytes) as u64;
         let heap = allocation_counter::measure(|| drop(serde_json::from_slice::<Value>(bytes))).bytes_max;
-        match heap > said + 1024 {
-            true => Err(format!("{heap} bytes, and it was said to take {said}")),
+        match heap > estimate + 1024 {
+            true => Err(format!("{heap} bytes, and the estimate is {estimate}")),
             false => Ok(()),
         }
     };
@@ -77,9 +77,9 @@ fn any_gzip_is_unpacked_up_to_the_limit_or_refused() {
 fn any_review_is_answered_with_its_uid_or_refused() {
     let read = |bytes: &[u8]| {
         let Ok(answer) = conversion_review::answer(bytes) else { return Ok(()) };
-        let asked: Value = serde_json::from_slice(bytes).map_err(|error| format!("no JSON, and yet answered: {error}"))?;
+        let review: Value = serde_json::from_slice(bytes).map_err(|error| format!("no JSON, and yet answered: {error}"))?;
         let answer: Value = serde_json::from_slice(&answer).map_err(|error| format!("the answer is no JSON: {error}"))?;
-        let (request, response) = (&asked["request"], &answer["response"]);
+        let (request, response) = (&review["request"], &answer["response"]);
         let count = |of: &Value| of.as_array().map_or(0, Vec::len);
         let is_whole = match response["result"]["status"].as_str() {
             Some("Success") => count(&response["convertedObjects"]) == count(&request["objects"]),
@@ -112,16 +112,16 @@ fn any_object_of_a_plan_is_admitted_as_the_databases_own_or_refused() {
         let text = |field: &str| manifest[field].as_str().unwrap_or_default().to_owned();
         let (group, version) =
             text("apiVersion").rsplit_once('/').map_or((String::new(), text("apiVersion")), |(g, v)| (g.into(), v.into()));
-        let mut said = descriptor("any", "RaftStorageClass");
+        let mut descriptor = descriptor("any", "RaftStorageClass");
         let plural = format!("{}s", text("kind").to_lowercase());
-        said.emits = vec![ObjectKind { group, version, kind: text("kind"), plural, reads: Vec::new() }];
+        descriptor.emits = vec![ObjectKind { group, version, kind: text("kind"), plural, reads: Vec::new() }];
         let plan = Plan {
             objects: vec![PlannedObject { id: "it".into(), manifest }],
             partitions: Vec::new(),
             unsupported: Vec::new(),
             notes: Vec::new(),
         };
-        let Ok(admitted) = admission::admit(&plan, &request, &database, &said, &all, "a.b") else { return Ok(()) };
+        let Ok(admitted) = admission::admit(&plan, &request, &database, &descriptor, &all, "a.b") else { return Ok(()) };
         let it = &admitted.objects.iter().find(|object| object.kind.kind != "Partition").ok_or("it is lost")?.manifest;
         let meta = &it["metadata"];
         let owned = it["kind"] == "PersistentVolumeClaim" || meta["ownerReferences"][0]["uid"] == "u";

@@ -1,5 +1,5 @@
-//! Bytes that never serve: what the StoragePlugin says of them. They come as the controller's own come: from a ConfigMap, tried in a process
-//! of their own, loaded, and admitted to the catalog.
+//! Bytes that never serve, and the message of the StoragePlugin. They come as in the controller: from a ConfigMap, tried in
+//! a process of their own, loaded, and admitted to the catalog.
 
 use std::io::Write as _;
 
@@ -9,7 +9,7 @@ use atomix_model::grants::Grants;
 use atomix_model::limits;
 use futures::StreamExt as _;
 use harness::hostile::guest::{Guest, descriptor, kind, plan};
-use harness::hostile::{component, guest, noise, speaking};
+use harness::hostile::{component, guest, noise, of_contract};
 use harness::paths;
 use serde_json::{Value, json};
 
@@ -19,39 +19,39 @@ use crate::components::sandbox;
 /// Name of the plugin in every row.
 const NAME: &str = "hostile";
 
-/// What a ConfigMap brings, and what its StoragePlugin says.
+/// What a ConfigMap brings, and the message of its StoragePlugin.
 struct Row {
     what: &'static str,
     bytes: Vec<u8>,
     /// Rules of the plugin's ClusterRole, if there is one.
     role: Option<Value>,
-    says: &'static str,
+    expected: &'static str,
 }
 
-fn row(what: &'static str, bytes: Vec<u8>, says: &'static str) -> Row {
+fn row(what: &'static str, bytes: Vec<u8>, expected: &'static str) -> Row {
     let all = json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]});
-    Row { what, bytes, role: Some(all), says }
+    Row { what, bytes, role: Some(all), expected }
 }
 
-/// A guest that says of itself what is usual.
+/// A guest that describes itself as usual.
 fn usual() -> Guest {
     Guest::new(&descriptor(NAME, "HostileStorageClass"), &Ok(plan("default", "db", [])))
 }
 
 /// A guest whose `describe` runs these instructions.
-fn describing(what: &'static str, code: &str, says: &'static str) -> Row {
-    row(what, usual().does("describe", code).wasm(), says)
+fn describing(what: &'static str, code: &str, expected: &'static str) -> Row {
+    row(what, usual().does("describe", code).wasm(), expected)
 }
 
-/// A guest that says something else of itself.
-fn saying(what: &'static str, change: impl FnOnce(&mut Descriptor), says: &'static str) -> Row {
+/// A guest with another descriptor.
+fn declaring(what: &'static str, change: impl FnOnce(&mut Descriptor), expected: &'static str) -> Row {
     let mut descriptor = descriptor(NAME, "HostileStorageClass");
     change(&mut descriptor);
-    row(what, Guest::new(&descriptor, &Ok(plan("default", "db", []))).wasm(), says)
+    row(what, Guest::new(&descriptor, &Ok(plan("default", "db", []))).wasm(), expected)
 }
 
-fn emitting(what: &'static str, kind: ObjectKind, says: &'static str) -> Row {
-    saying(what, |it| it.emits.push(kind), says)
+fn emitting(what: &'static str, kind: ObjectKind, expected: &'static str) -> Row {
+    declaring(what, |it| it.emits.push(kind), expected)
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -66,7 +66,7 @@ fn of_bytes() -> Vec<Row> {
         bytes.truncate(bytes.len() / 2);
         bytes
     };
-    let text = |module: &str| speaking(&format!("(core module $guest {module})"));
+    let text = |module: &str| of_contract(&format!("(core module $guest {module})"));
     let functions = r#"(func (export "describe") (result i32) (i32.const 0))
         (func (export "validate") (param i32 i32 i32 i32) (result i32) (i32.const 0))
         (func (export "plan") (param i32) (result i32) (i32.const 0))
@@ -135,12 +135,12 @@ fn other_type() -> Vec<u8> {
         (func (export "validate") (param i32 i32 i32 i32) (result i32) (i32.const 0))
         (func (export "plan") (param i32) (result i32) (i32.const 0))
         (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0)))"#;
-    let text = harness::hostile::speaking_text(module);
+    let text = harness::hostile::of_contract_text(module);
     wat::parse_str(text.replace(r#"(export "describe" (func $describe))"#, r#"(export "describe" (func $validate))"#))
         .unwrap()
 }
 
-/// Plugins that do not come to an end of describing themselves.
+/// Plugins whose `describe` does not end well.
 fn of_describe() -> Vec<Row> {
     let recursion = "(func $deeper (param i32) (result i32) (i32.add (i32.const 1) (call $deeper (local.get 0))))";
     // What the SDK leaves behind: see its `panic_message`.
@@ -227,67 +227,67 @@ fn of_describe() -> Vec<Row> {
     ]
 }
 
-/// Plugins that say of themselves what none may.
+/// Plugins with descriptors that none may have.
 fn of_descriptor() -> Vec<Row> {
     let deep = |levels| {
         (0..levels).fold(json!({"type": "object"}), |inner, _| json!({"type": "object", "properties": {"a": inner}}))
     };
     let of_group = |group: &str, name: &str, plural: &str| kind(group, name, plural);
     vec![
-        saying(
+        declaring(
             "another's name",
             |it| it.name = "good".into(),
             "it calls itself \"good\", but ConfigMap of-hostile is labelled \"hostile\"; the two must be equal",
         ),
-        saying(
+        declaring(
             "a name that is none",
             |it| it.name = "../hostile".into(),
             "it broke the contract: the plugin's name is \"../hostile\"; at most 40 lower case letters, digits and dashes are expected",
         ),
-        saying(
+        declaring(
             "a version of a thousand characters",
             |it| it.version = "1".repeat(1000),
             "it broke the contract: the plugin's version is ...",
         ),
-        saying("no class kind", |it| it.class_kinds.clear(), "it broke the contract: it serves no class kind"),
-        saying(
+        declaring("no class kind", |it| it.class_kinds.clear(), "it broke the contract: it serves no class kind"),
+        declaring(
             "another's class kind",
             |it| {
                 (it.class_kinds[0].kind, it.class_kinds[0].plural) = ("GoodStorageClass".into(), "goodstorageclasses".into())
             },
             "class kind GoodStorageClass is already served by plugin good, which came first, and stays with it until its StoragePlugin is deleted",
         ),
-        saying(
+        declaring(
             "the class kind Database",
             |it| it.class_kinds[0].kind = "Database".into(),
             "it broke the contract: the class kind Database (hostilestorageclasses) would take the place of the controller's own",
         ),
-        saying(
+        declaring(
             "a hundred class kinds",
             |it| it.class_kinds = vec![it.class_kinds[0].clone(); 100],
             "it broke the contract: class kinds: 100; at most 16 are accepted",
         ),
-        saying(
+        declaring(
             "a hundred kinds of objects",
             |it| it.emits = (0..100).map(|at| kind("example.com", &format!("K{at}"), "ks")).collect(),
             "it broke the contract: kinds emitted and watched: 100; at most 32 are accepted",
         ),
-        saying(
+        declaring(
             "a schema that is no JSON",
             |it| it.class_kinds[0].spec_schema = json!("{"),
             "it broke the contract: the schema of HostileStorageClass is not JSON: ...",
         ),
-        saying(
+        declaring(
             "a schema of a megabyte",
             |it| it.class_kinds[0].spec_schema = json!({"type": "object", "description": "x".repeat(1 << 20)}),
             "it broke the contract: the schema of HostileStorageClass has 1048610 bytes; at most 262144 are accepted",
         ),
-        saying(
+        declaring(
             "a schema of fifty levels",
             |it| it.class_kinds[0].spec_schema = deep(50),
             "it broke the contract: the schema of HostileStorageClass is nested 101 deep; at most 32 is accepted",
         ),
-        saying(
+        declaring(
             "a schema that no definition takes",
             |it| it.class_kinds[0].spec_schema = json!({"type": "object", "properties": {"a": {"$ref": "#"}}}),
             "it broke the contract: the schema of HostileStorageClass: spec.a has $ref, which no definition may have",
@@ -318,12 +318,12 @@ fn of_descriptor() -> Vec<Row> {
             of_group("cloud.atomix.io", "Database", "databases"),
             "it broke the contract: it emits databases, which no plugin may write",
         ),
-        saying(
+        declaring(
             "to read Secrets",
             |it| it.watches.push(kind("", "Secret", "secrets")),
             "it broke the contract: it watches secrets, which no plugin may read",
         ),
-        saying(
+        declaring(
             "a kind whose plural leads elsewhere",
             |it| it.emits[0].plural = "configmaps/../secrets".into(),
             "it broke the contract: the plural of ConfigMap is \"configmaps/../secrets\"; at most 63 lower case letters, digits and dashes are expected",
@@ -349,8 +349,8 @@ fn of_descriptor() -> Vec<Row> {
     ]
 }
 
-/// The catalog after a good plugin and then the bytes of a row have come: what it says of these.
-async fn told(row: &Row) -> String {
+/// The catalog after a good plugin and then the bytes of a row have come: the message about these.
+async fn message_of(row: &Row) -> String {
     let catalog = Catalog::default();
     let all = Grants::of(&json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]}));
     let source = |name: &str, bytes: Vec<u8>| Source {
@@ -384,10 +384,10 @@ async fn told(row: &Row) -> String {
 async fn bytes_of_every_hostile_kind_are_refused_by_the_limit_that_is_for_them() {
     let rows: Vec<Row> = of_bytes().into_iter().chain(of_describe()).chain(of_descriptor()).collect();
     let judged = futures::stream::iter(&rows).map(|row| async move {
-        let message = told(row).await;
+        let message = message_of(row).await;
         let of_gzip = message.strip_prefix("ConfigMap of-hostile: "); // of bytes that are no gzip there is no digest
-        let said = of_gzip.unwrap_or_else(|| after_the_name(&message));
-        (!is_expected(said, row.says)).then(|| format!("{}: {message}\n    expected: {}", row.what, row.says))
+        let text = of_gzip.unwrap_or_else(|| after_the_name(&message));
+        (!is_expected(text, row.expected)).then(|| format!("{}: {message}\n    expected: {}", row.what, row.expected))
     });
     let wrong: Vec<String> = judged.buffer_unordered(2).filter_map(|wrong| async { wrong }).collect().await;
     none(&wrong);

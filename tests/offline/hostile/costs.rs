@@ -9,8 +9,8 @@ use harness::paths;
 
 fn refused(bytes: &[u8]) -> PluginFault {
     let fault = sandbox().load("stranger", bytes).expect_err("it is refused");
-    let said = fault.to_string();
-    assert!(said.starts_with(&format!("plugin stranger (sha256 {}): ", &fault.digest[..12])), "{said}");
+    let message = fault.to_string();
+    assert!(message.starts_with(&format!("plugin stranger (sha256 {}): ", &fault.digest[..12])), "{message}");
     fault
 }
 
@@ -65,8 +65,8 @@ fn costly() -> Vec<(&'static str, Vec<u8>)> {
 #[test]
 fn what_costs_more_than_it_weighs_is_refused_by_its_count() {
     for (count, bytes) in costly() {
-        let said = refused(&bytes).to_string();
-        assert!(said.contains(&format!("not a plugin: {count}")), "{count} {said}");
+        let message = refused(&bytes).to_string();
+        assert!(message.contains(&format!("not a plugin: {count}")), "{count} {message}");
         assert!(bytes.len() < atomix_model::limits::PLUGIN_BYTES_MAX, "it is refused for its size alone");
     }
 }

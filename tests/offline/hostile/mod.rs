@@ -1,11 +1,11 @@
-//! Plugins of every kind that means harm, a row each: what becomes of its bytes, or of its plan, in the words that a user reads. Each is
-//! stopped by the limit that is there for it, and by no other.
+//! Hostile plugins of every kind, a row each: what becomes of its bytes, or of its plan, in the message that a user reads.
+//! Each is stopped by the limit that is there for it, and by no other.
 
 mod bytes;
 mod costs;
 mod plans;
 
-/// What a message says after it has named the plugin.
+/// The rest of a message after the name of the plugin.
 #[track_caller]
 fn after_the_name(message: &str) -> &str {
     assert!(message.starts_with("plugin ") || message.starts_with("the plan of plugin "), "no plugin is named: {message}");
@@ -20,7 +20,7 @@ fn is_expected(message: &str, expected: &str) -> bool {
     }
 }
 
-/// Asserts that all rows are told as expected; prints all that are not.
+/// Asserts that all messages are as expected; prints all that are not.
 fn none(wrong: &[String]) {
     assert!(wrong.is_empty(), "{} rows:\n{}", wrong.len(), wrong.join("\n"));
 }

@@ -1,4 +1,5 @@
-//! Plans that are never written: what the Database says of them. Each comes out of a guest, and goes through the sandbox and admission.
+//! Plans that are never written, and the message of the Database. Each comes out of a guest, and goes through the sandbox
+//! and admission.
 
 use atomix_controller_kube::catalog;
 use atomix_decide::admission;
@@ -18,15 +19,15 @@ use crate::components::sandbox;
 /// read into.
 const HEAP_MAX: u64 = 8 * limits::PLAN_BYTES_MAX as u64;
 
-/// A guest, and what the Database says of its plan.
+/// A guest, and the message of the Database about its plan.
 struct Row {
     what: &'static str,
     guest: Guest,
-    says: &'static str,
+    expected: &'static str,
 }
 
-fn row(what: &'static str, guest: Guest, says: &'static str) -> Row {
-    Row { what, guest, says }
+fn row(what: &'static str, guest: Guest, expected: &'static str) -> Row {
+    Row { what, guest, expected }
 }
 
 fn answering(answer: &Result<Plan, Refusal>) -> Guest {
@@ -34,20 +35,20 @@ fn answering(answer: &Result<Plan, Refusal>) -> Guest {
 }
 
 /// A guest that runs these instructions for a plan.
-fn running(what: &'static str, code: &str, says: &'static str) -> Row {
-    row(what, answering(&Ok(plan("default", "db", []))).does("plan", code), says)
+fn running(what: &'static str, code: &str, expected: &'static str) -> Row {
+    row(what, answering(&Ok(plan("default", "db", []))).does("plan", code), expected)
 }
 
 /// A plan with one object more.
-fn object(what: &'static str, manifest: Value, says: &'static str) -> Row {
-    row(what, answering(&Ok(plan("default", "db", [manifest]))), says)
+fn object(what: &'static str, manifest: Value, expected: &'static str) -> Row {
+    row(what, answering(&Ok(plan("default", "db", [manifest]))), expected)
 }
 
-/// A plan that is something else in one thing.
-fn planning(what: &'static str, change: impl FnOnce(&mut Plan), says: &'static str) -> Row {
+/// A plan that differs in one thing.
+fn planning(what: &'static str, change: impl FnOnce(&mut Plan), expected: &'static str) -> Row {
     let mut plan = plan("default", "db", []);
     change(&mut plan);
-    row(what, answering(&Ok(plan)), says)
+    row(what, answering(&Ok(plan)), expected)
 }
 
 fn map(name: &str) -> Value {
@@ -55,14 +56,14 @@ fn map(name: &str) -> Value {
 }
 
 /// A ConfigMap with something more in its metadata.
-fn metadata(what: &'static str, field: &str, value: Value, says: &'static str) -> Row {
+fn metadata(what: &'static str, field: &str, value: Value, expected: &'static str) -> Row {
     let mut map = map("settings");
     map["metadata"][field] = value;
-    object(what, map, says)
+    object(what, map, expected)
 }
 
-/// A StatefulSet that nobody would mind but for what stands at one place in the spec of its pods.
-fn pods(what: &'static str, field: &str, value: Value, says: &'static str) -> Row {
+/// A StatefulSet that would be admitted but for one field in the spec of its pods.
+fn pods(what: &'static str, field: &str, value: Value, expected: &'static str) -> Row {
     let labels = json!({"app": "atomix", "database": "db.default"});
     let mut spec = json!({"automountServiceAccountToken": false, "containers": [{"name": "c", "image": "i"}]});
     match field.strip_prefix("containers.") {
@@ -74,7 +75,7 @@ fn pods(what: &'static str, field: &str, value: Value, says: &'static str) -> Ro
         "selector": {"matchLabels": labels},
         "template": {"metadata": {"labels": labels}, "spec": spec},
     }});
-    object(what, set, says)
+    object(what, set, expected)
 }
 
 /// Calls that come to no end, or whose answer cannot be read.
@@ -82,10 +83,10 @@ fn of_calls() -> Vec<Row> {
     let recursion = "(func $deeper (param i32) (result i32) (i32.add (i32.const 1) (call $deeper (local.get 0))))";
     let words = r#"(data (i32.const 65536) "last words here:\07\00\00\00\00\00\00\00no luck")"#;
     let usual = || answering(&Ok(plan("default", "db", [])));
-    let lists = |what, offset: u32, count: u32, says| {
+    let lists = |what, offset: u32, count: u32, expected| {
         let place = format!("(i32.store offset={offset} (i32.const {{plan}}) (i32.const 262144))");
         let count = format!("(i32.store offset={} (i32.const {{plan}}) (i32.const {count}))", offset + 4);
-        running(what, &format!("(drop (memory.grow (i32.const 2000))) {place} {count} (i32.const {{plan}})"), says)
+        running(what, &format!("(drop (memory.grow (i32.const 2000))) {place} {count} (i32.const {{plan}})"), expected)
     };
     vec![
         running(
@@ -240,7 +241,7 @@ fn of_plans() -> Vec<Row> {
             "it broke the contract: partition 1 is ready and has no endpoint",
         ),
         planning(
-            "an endpoint of somebody else's",
+            "an endpoint of another owner",
             |plan| plan.partitions[0].endpoints[0].host = host("kubernetes.default.svc.cluster.local"),
             "it broke the contract: an endpoint of partition 1 is \"kubernetes.default.svc.cluster.local\"; a Service of the plan is expected that is no other partition's, as in db-1.default.svc.cluster.local",
         ),
@@ -477,7 +478,7 @@ fn of_admission() -> Vec<Row> {
     ]
 }
 
-/// A database of one partition, whose class says nothing.
+/// A database of one partition, whose class is empty.
 fn request() -> Request {
     Request {
         database: DatabaseSeen {
@@ -501,8 +502,8 @@ fn request() -> Request {
     }
 }
 
-/// What the Database says of the plan of a guest; nothing if it is written.
-fn told(guest: &Guest) -> Option<String> {
+/// The message of the Database about the plan of a guest; none if it is written.
+fn message_of(guest: &Guest) -> Option<String> {
     let revision = sandbox().load("hostile", &guest.wasm()).unwrap_or_else(|fault| panic!("{fault}"));
     let request = request();
     let mut database = Database::new("db", DatabaseSpec { partitions: 1, ..DatabaseSpec::default() });
@@ -526,9 +527,9 @@ fn told(guest: &Guest) -> Option<String> {
 fn plans_of_every_hostile_kind_are_refused_by_the_limit_that_is_for_them() {
     let rows: Vec<Row> = of_calls().into_iter().chain(of_plans()).chain(of_admission()).collect();
     let wrong = rows.iter().filter_map(|row| {
-        let message = told(&row.guest).unwrap_or_else(|| "plugin (): it is written".to_owned());
-        let is_it = is_expected(after_the_name(&message), row.says) && message.contains("hostile 6.6.6 (");
-        (!is_it).then(|| format!("{}: {message}\n    expected: {}", row.what, row.says))
+        let message = message_of(&row.guest).unwrap_or_else(|| "plugin (): it is written".to_owned());
+        let is_it = is_expected(after_the_name(&message), row.expected) && message.contains("hostile 6.6.6 (");
+        (!is_it).then(|| format!("{}: {message}\n    expected: {}", row.what, row.expected))
     });
     none(&wrong.collect::<Vec<_>>());
     assert!(rows.len() > 60, "{} rows", rows.len());
@@ -536,6 +537,6 @@ fn plans_of_every_hostile_kind_are_refused_by_the_limit_that_is_for_them() {
 
 #[test]
 fn what_the_rows_are_made_of_is_a_plan() {
-    assert_eq!(told(&answering(&Ok(plan("default", "db", [map("settings")])))), None);
-    assert_eq!(told(&pods("", "hostname", json!("a"), "").guest), None);
+    assert_eq!(message_of(&answering(&Ok(plan("default", "db", [map("settings")])))), None);
+    assert_eq!(message_of(&pods("", "hostname", json!("a"), "").guest), None);
 }

@@ -20,7 +20,7 @@ struct Cli {
 enum Command {
     /// Build the programs of the control plane, if they are not there yet
     Build,
-    /// Build the programs that tests speak the gRPC API with, Helm, and those of GitOps tools, if they are not there yet
+    /// Build the clients of the gRPC API that tests run, Helm, and the programs of GitOps tools, if they are not there yet
     Clients,
     /// Build everything that a user applies into dist/, the controller's image too
     Dist,
@@ -28,9 +28,9 @@ enum Command {
     Manifests,
     /// Build the controller's image into dist/
     Image,
-    /// Say whether real nodes can run here, and install what they need where that can be done
+    /// Check whether real nodes can run here, and install what they need where that can be done
     Nodes,
-    /// Say whether the controller used each of its rights in the tests that ran since it was built
+    /// Check whether the controller used each of its rights in the tests that ran since it was built
     Rights {
         /// Instead run the test of each right in tests/rights.yaml without it, so many at a time (an hour on 2 cores)
         #[arg(long, value_name = "AT_A_TIME")]
@@ -42,7 +42,7 @@ enum Command {
     Demo,
     /// Take the cluster down
     Down,
-    /// Run the cluster until told to stop
+    /// Run the cluster until a signal stops it
     #[command(hide = true)]
     Serve {
         /// How many real nodes; without it nodes are played
@@ -65,7 +65,7 @@ enum Command {
         #[arg(last = true, required = true)]
         command: Vec<String>,
     },
-    /// Run a command in namespaces of its own until it ends or this is told to stop
+    /// Run a command in namespaces of its own until it ends or a signal stops this
     #[command(hide = true)]
     #[command(name = linux_namespaces::SUBCOMMAND)]
     LinuxNamespaces {

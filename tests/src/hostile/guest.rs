@@ -1,4 +1,4 @@
-//! A guest that describes itself and answers `plan` as it is told to, or does something else instead. Knows no storage and no cluster.
+//! A guest with given answers to `describe` and `plan`, or with other code in their place. Knows no storage and no cluster.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -98,7 +98,7 @@ impl Guest {
         let pages = (ANSWERS + memory.bytes.len() as u32).div_ceil(64 * 1024) + PAGES;
         let mut data = String::with_capacity(3 * memory.bytes.len());
         memory.bytes.iter().for_each(|byte| write!(data, "\\{byte:02x}").expect("a text takes all"));
-        super::speaking(&format!(
+        super::of_contract(&format!(
             r#"(core module $guest
               (memory (export "memory") {pages})
               (data (i32.const {ANSWERS}) "{data}")
@@ -121,7 +121,8 @@ pub fn kind(group: &str, kind: &str, plural: &str) -> ObjectKind {
     ObjectKind { group: group.into(), version: "v1".into(), kind: kind.into(), plural: plural.into(), reads: Vec::new() }
 }
 
-/// What a guest of this name says it is: it serves the kind of class that is named, and emits Services, ConfigMaps and StatefulSets.
+/// The descriptor of a guest of this name: it serves the kind of class that is named, and emits Services, ConfigMaps and
+/// StatefulSets.
 pub fn descriptor(name: &str, class: &str) -> Descriptor {
     Descriptor {
         name: name.into(),

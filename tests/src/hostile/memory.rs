@@ -1,4 +1,4 @@
-//! What a guest's answer is in its memory: values of the contract's types, laid out as the Component Model's canonical ABI has them
+//! A guest's answers in its memory: values of the contract's types, laid out as the Component Model's canonical ABI has them
 //! (<https://github.com/WebAssembly/component-model/blob/main/design/mvp/CanonicalABI.md>). Knows no guest.
 
 use atomix_model::contract::{
@@ -66,7 +66,7 @@ impl Memory {
         Memory { start, bytes: Vec::new() }
     }
 
-    /// Adds a value, and answers its address.
+    /// Adds a value, and returns its address.
     pub fn put(&mut self, value: &Wire) -> u32 {
         let at = self.room(value.size());
         self.write(at, value);
@@ -121,21 +121,21 @@ impl Memory {
 }
 
 /// The answer of `describe`.
-pub fn descriptor(said: &Descriptor) -> Wire {
+pub fn descriptor(value: &Descriptor) -> Wire {
     Wire::Record(vec![
-        text(&said.name),
-        text(&said.version),
-        list(&said.class_kinds, class_kind),
-        list(&said.emits, object_kind),
-        list(&said.watches, object_kind),
+        text(&value.name),
+        text(&value.version),
+        list(&value.class_kinds, class_kind),
+        list(&value.emits, object_kind),
+        list(&value.watches, object_kind),
     ])
 }
 
 /// The answer of `plan`.
-pub fn plan(said: &Result<Plan, Refusal>) -> Wire {
+pub fn plan(value: &Result<Plan, Refusal>) -> Wire {
     const PLAN_BYTES: u32 = 32; // four lists
     const REASON_BYTES: u32 = 16; // two texts
-    let (case, payload) = match said {
+    let (case, payload) = match value {
         Ok(plan) => (0, storage_plan(plan)),
         Err(Refusal::Invalid(errors)) => (1, Wire::Case(0, Some(Box::new(list(errors, field_error))), REASON_BYTES)),
         Err(Refusal::Waiting(why)) => (1, Wire::Case(1, Some(Box::new(reason(why))), REASON_BYTES)),
@@ -144,62 +144,62 @@ pub fn plan(said: &Result<Plan, Refusal>) -> Wire {
 }
 
 /// The answer of `validate`.
-pub fn validated(said: &Result<(), Vec<FieldError>>) -> Wire {
+pub fn validated(value: &Result<(), Vec<FieldError>>) -> Wire {
     const ERRORS_BYTES: u32 = 8; // a list
-    match said {
+    match value {
         Ok(()) => Wire::Case(0, None, ERRORS_BYTES),
         Err(errors) => Wire::Case(1, Some(Box::new(list(errors, field_error))), ERRORS_BYTES),
     }
 }
 
-fn class_kind(said: &ClassKind) -> Wire {
+fn class_kind(value: &ClassKind) -> Wire {
     let column = |c: &Column| Wire::Record(vec![text(&c.name), text(&c.data_type), text(&c.json_path)]);
     Wire::Record(vec![
-        text(&said.kind),
-        text(&said.plural),
-        list(&said.short_names, |name| text(name)),
-        list(&said.versions, |version| text(version)),
-        json(&said.spec_schema),
-        list(&said.columns, column),
+        text(&value.kind),
+        text(&value.plural),
+        list(&value.short_names, |name| text(name)),
+        list(&value.versions, |version| text(version)),
+        json(&value.spec_schema),
+        list(&value.columns, column),
     ])
 }
 
-fn object_kind(said: &ObjectKind) -> Wire {
-    let names = [&said.group, &said.version, &said.kind, &said.plural].map(|name| text(name));
-    Wire::Record(names.into_iter().chain([list(&said.reads, |pointer| text(pointer))]).collect())
+fn object_kind(value: &ObjectKind) -> Wire {
+    let names = [&value.group, &value.version, &value.kind, &value.plural].map(|name| text(name));
+    Wire::Record(names.into_iter().chain([list(&value.reads, |pointer| text(pointer))]).collect())
 }
 
-fn storage_plan(said: &Plan) -> Wire {
+fn storage_plan(value: &Plan) -> Wire {
     Wire::Record(vec![
-        list(&said.objects, |object| Wire::Record(vec![text(&object.id), json(&object.manifest)])),
-        list(&said.partitions, partition),
-        list(&said.unsupported, unsupported),
-        list(&said.notes, |Note { warning, reason: why }| Wire::Record(vec![Wire::Bool(*warning), reason(why)])),
+        list(&value.objects, |object| Wire::Record(vec![text(&object.id), json(&object.manifest)])),
+        list(&value.partitions, partition),
+        list(&value.unsupported, unsupported),
+        list(&value.notes, |Note { warning, reason: why }| Wire::Record(vec![Wire::Bool(*warning), reason(why)])),
     ])
 }
 
-fn partition(said: &PartitionState) -> Wire {
+fn partition(value: &PartitionState) -> Wire {
     const REASON_BYTES: u32 = 16; // two texts
     let endpoint = |Endpoint { host, port }: &Endpoint| Wire::Record(vec![text(host), Wire::U16(*port)]);
-    let problem = said.problem.as_ref().map(|problem| Box::new(reason(problem)));
+    let problem = value.problem.as_ref().map(|problem| Box::new(reason(problem)));
     Wire::Record(vec![
-        Wire::U32(said.id),
-        Wire::Bool(said.ready),
-        list(&said.endpoints, endpoint),
+        Wire::U32(value.id),
+        Wire::Bool(value.ready),
+        list(&value.endpoints, endpoint),
         Wire::Case(u8::from(problem.is_some()), problem, REASON_BYTES),
     ])
 }
 
-fn unsupported(said: &Unsupported) -> Wire {
-    Wire::Record([&said.field, &said.wanted, &said.kept, &said.why].map(|field| text(field)).to_vec())
+fn unsupported(value: &Unsupported) -> Wire {
+    Wire::Record([&value.field, &value.wanted, &value.kept, &value.why].map(|field| text(field)).to_vec())
 }
 
-fn field_error(said: &FieldError) -> Wire {
-    Wire::Record(vec![text(&said.path), text(&said.message)])
+fn field_error(value: &FieldError) -> Wire {
+    Wire::Record(vec![text(&value.path), text(&value.message)])
 }
 
-fn reason(said: &Reason) -> Wire {
-    Wire::Record(vec![text(&said.code), text(&said.message)])
+fn reason(value: &Reason) -> Wire {
+    Wire::Record(vec![text(&value.code), text(&value.message)])
 }
 
 fn list<T>(items: &[T], each: impl Fn(&T) -> Wire) -> Wire {

@@ -1,4 +1,4 @@
-//! Bytes that mean harm, or are no plugin by accident, for tests that hand them to a sandbox or to a cluster.
+//! Hostile bytes, and bytes that are no plugin by accident, for tests that hand them to a sandbox or to a cluster.
 
 pub mod guest;
 pub mod memory;
@@ -16,23 +16,23 @@ pub fn text(name: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The component of `tests/hostile/<name>.wat`. If the file holds a core module, it is one that speaks the contract.
+/// The component of `tests/hostile/<name>.wat`. If the file holds a core module, it is made a component of the contract.
 ///
 /// # Panics
 /// It is none.
 pub fn guest(name: &str) -> Vec<u8> {
     let text = text(name);
     if text.contains("\n(core module $guest") {
-        return speaking(&text);
+        return of_contract(&text);
     }
     wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The text of a component that speaks the contract with this core module, `$guest`, in it.
+/// The text of a component of the contract with this core module, `$guest`, in it.
 ///
 /// # Panics
 /// There is no `tests/hostile/contract.wat`.
-pub fn speaking_text(module: &str) -> String {
+pub fn of_contract_text(module: &str) -> String {
     text("contract").replacen("(component\n", &format!("(component\n{module}\n"), 1)
 }
 
@@ -40,8 +40,8 @@ pub fn speaking_text(module: &str) -> String {
 ///
 /// # Panics
 /// It is none.
-pub fn speaking(module: &str) -> Vec<u8> {
-    wat::parse_str(speaking_text(module)).unwrap_or_else(|error| panic!("{error}"))
+pub fn of_contract(module: &str) -> Vec<u8> {
+    wat::parse_str(of_contract_text(module)).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Random bytes, always the same.

@@ -40,7 +40,7 @@ impl DatabaseService for Bare {
     }
 
     async fn get_databases(&self, _: Request<GetDatabasesRequest>) -> Result<Response<Encoded>, Status> {
-        Err(unasked())
+        Err(unmeasured())
     }
 }
 
@@ -58,18 +58,18 @@ impl ControllerService for Bare {
         &self,
         _: Request<first::CreatePartitionGroupRequest>,
     ) -> Result<Response<first::CreatePartitionGroupResponse>, Status> {
-        Err(unasked())
+        Err(unmeasured())
     }
 
     async fn delete_partition_group(
         &self,
         _: Request<first::DeletePartitionGroupRequest>,
     ) -> Result<Response<first::DeletePartitionGroupResponse>, Status> {
-        Err(unasked())
+        Err(unmeasured())
     }
 
     async fn get_databases(&self, _: Request<first::GetDatabasesRequest>) -> Result<Response<Encoded>, Status> {
-        Err(unasked())
+        Err(unmeasured())
     }
 
     type EnterElectionStream = futures::stream::Empty<Result<first::PartitionElectionResponse, Status>>;
@@ -78,10 +78,10 @@ impl ControllerService for Bare {
         &self,
         _: Request<first::PartitionElectionRequest>,
     ) -> Result<Response<Self::EnterElectionStream>, Status> {
-        Err(unasked())
+        Err(unmeasured())
     }
 }
 
-fn unasked() -> Status {
-    Status::unimplemented("nobody measures this")
+fn unmeasured() -> Status {
+    Status::unimplemented("this is not measured")
 }

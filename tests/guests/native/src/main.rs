@@ -1,5 +1,5 @@
-//! Plans as often as it is told to, as machine code of this machine but with the allocator of a plugin, and prints the nanoseconds
-//! that one plan took, then the manifests. Knows no sandbox.
+//! Plans as often as its argument sets, as machine code of this machine but with the allocator of a plugin, and prints the
+//! nanoseconds that one plan took, then the manifests. Knows no sandbox.
 #![allow(unsafe_code)] // memory for the allocator
 
 use std::cell::UnsafeCell;

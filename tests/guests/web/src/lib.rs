@@ -33,7 +33,7 @@ pub struct WebClass {
 pub enum Trouble {
     /// The plugin panics.
     Panics,
-    /// The ConfigMap says one more than it says already.
+    /// The ConfigMap holds one more than it holds already.
     Counts,
     /// The Service has a field that no Service has.
     UnknownField,

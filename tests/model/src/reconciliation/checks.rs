@@ -1,5 +1,5 @@
-//! The promises, as what a write may do and what everything is when nothing is left to do. Told from the table of `storage` and from
-//! what the API server holds, not from what a pass decided.
+//! The promises, as what a write may do and what everything is when nothing is left to do. Derived from the table of
+//! `storage` and from what the API server holds, not from what a pass decided.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use atomix_model::crd::DatabaseStatus;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 
-use super::cluster::{DatabaseAt, Hashed, Server};
-use super::pass::{self, Deed, Seen, Written};
+use super::cluster::{DatabaseAt, Fingerprinted, Server};
+use super::pass::{self, ObjectWrite, Seen, Written};
 use super::storage::{Facts, Revision, SLOTS, Slot};
 use super::{Action, Reconciliation, State};
 use stateright::Model as _;
@@ -21,7 +21,7 @@ pub enum Broken {
     NotRecorded,
     /// An object was written of a kind that the status does not name.
     KindNotRecorded,
-    /// What belongs to somebody else was written or removed.
+    /// What belongs to another owner was written or removed.
     Foreign,
     /// An object of the recorded plan was removed.
     InUse,
@@ -31,12 +31,12 @@ pub enum Broken {
     RemovedTooEarly,
     /// A plan was recorded over that of a later edit.
     Older,
-    /// Pods are restarted although nobody edited anything or accepted that.
+    /// Pods are restarted although nothing was edited and it was not accepted.
     Disturbed,
 }
 
 /// What is written of a plan, by place.
-type Manifests = [Option<Hashed<serde_json::Value>>; SLOTS.len()];
+type Manifests = [Option<Fingerprinted<serde_json::Value>>; SLOTS.len()];
 
 /// What each plan is made of, by its hash.
 #[derive(Default)]
@@ -81,7 +81,7 @@ impl Plans {
         self.hash(wanted(server))
     }
 
-    /// The promise that a status broke which was written over another.
+    /// The promise that a status written over another broke, if it broke one.
     pub fn recorded(&self, before: &DatabaseAt, after: &DatabaseAt, seen: &Seen) -> Option<Broken> {
         let (old, new) = (before.status.0.plan.as_ref()?, after.status.0.plan.as_ref());
         let Some(new) = new else { return Some(Broken::Older) };
@@ -105,16 +105,19 @@ fn wanted(server: &Server) -> Facts {
     Facts { revision: server.plugin, partitions: now.database.partitions, image: now.class.image }
 }
 
-/// The promise that a deed broke which was done to what was there.
-pub fn performed(before: &Server, (deed, written, may_prune, is_guarded): (&Deed, &Written, bool, bool)) -> Option<Broken> {
-    let (slot, is_removal) = match deed {
-        Deed::Apply(slot, ..) => (*slot, false),
-        Deed::Remove(slot, _) => (*slot, true),
+/// The promise that a write of an object broke, if it broke one.
+pub fn performed(
+    before: &Server,
+    (write, written, may_prune, is_guarded): (&ObjectWrite, &Written, bool, bool),
+) -> Option<Broken> {
+    let (slot, is_removal) = match write {
+        ObjectWrite::Apply(slot, ..) => (*slot, false),
+        ObjectWrite::Remove(slot, _) => (*slot, true),
     };
     let there = before.now.objects[slot.index()].as_ref();
     let is_foreign = there.is_some_and(|there| there.manifest.is_none());
     if is_foreign && (is_guarded || is_removal) {
-        return Some(Broken::Foreign); // without the policy, an apply comes after a look, and somebody may come between
+        return Some(Broken::Foreign); // without the policy, an apply comes after a read, and another client may write between the two
     }
     let status = &before.now.database.status.0;
     if status.plan.as_ref().map(|plan| plan.hash.as_str()) != Some(written.hash.as_str()) {
@@ -140,7 +143,7 @@ impl Reconciliation {
         if !is_idle || leader.is_behind(&state.server) {
             return false;
         }
-        if !leader.woken && !leader.retries {
+        if !leader.triggered && !leader.retries {
             return true;
         }
         let mut after = state.clone();
@@ -181,8 +184,8 @@ impl Reconciliation {
         match recorded {
             Some(recorded) if recorded == wanted => {
                 let is_ready = is(ConditionType::Ready).is_some_and(|(status, _)| status == "True");
-                let is_told = is(ConditionType::Degraded) == Some(("True", Reason::NameTaken));
-                self.holds_all(server, wanted) && !is_held && if taken { is_told } else { is_ready }
+                let is_reported = is(ConditionType::Degraded) == Some(("True", Reason::NameTaken));
+                self.holds_all(server, wanted) && !is_held && if taken { is_reported } else { is_ready }
             }
             Some(recorded) => {
                 let disturbs = recorded.template().1 != wanted.template().1;
@@ -203,7 +206,7 @@ impl Reconciliation {
             let manifest = there.and_then(|there| there.manifest.as_ref());
             match (planned, there) {
                 (Some(_), Some(_)) if *slot == Slot::Claim => true,         // written once
-                (Some(_), Some(there)) if there.manifest.is_none() => true, // it is told of
+                (Some(_), Some(there)) if there.manifest.is_none() => true, // it is reported
                 (Some(_), None) => slot == &Slot::Set && self.waits_for_settings(server),
                 (Some(planned), Some(_)) => {
                     manifest == Some(planned) || (slot == &Slot::Set && self.waits_for_settings(server))
@@ -213,7 +216,7 @@ impl Reconciliation {
         })
     }
 
-    /// Whether the pods' settings are somebody else's: then they are not written either.
+    /// Whether the pods' settings belong to another owner: then the pods are not written either.
     fn waits_for_settings(&self, server: &Server) -> bool {
         server.now.objects[Slot::ConfigMap.index()].as_ref().is_some_and(|it| it.manifest.is_none())
     }
@@ -234,7 +237,7 @@ impl Plans {
         }
         let mut planned = Manifests::default();
         for object in admitted(facts)?.objects {
-            planned[Slot::of(&object.kind, &object.name)?.index()] = Some(Hashed::new(object.manifest));
+            planned[Slot::of(&object.kind, &object.name)?.index()] = Some(Fingerprinted::new(object.manifest));
         }
         let planned = Arc::new(planned);
         self.manifests.lock().insert(facts, planned.clone());

@@ -15,34 +15,34 @@ use super::storage::{Revision, SLOTS, Slot, class_kind};
 /// The namespace of all of it.
 pub const NAMESPACE: &str = "n";
 
-/// A value that is compared by its text, once.
+/// A value that is compared by a hash of its text, made once.
 #[derive(Clone)]
-pub struct Hashed<T>(pub Arc<T>, u64);
+pub struct Fingerprinted<T>(pub Arc<T>, u64);
 
-impl<T: serde::Serialize> Hashed<T> {
+impl<T: serde::Serialize> Fingerprinted<T> {
     /// Wraps a value.
-    pub fn new(value: T) -> Hashed<T> {
+    pub fn new(value: T) -> Fingerprinted<T> {
         let mut hasher = std::hash::DefaultHasher::new();
         serde_json::to_string(&value).expect("it is plain data").hash(&mut hasher);
-        Hashed(Arc::new(value), hasher.finish())
+        Fingerprinted(Arc::new(value), hasher.finish())
     }
 }
 
-impl<T> PartialEq for Hashed<T> {
-    fn eq(&self, other: &Hashed<T>) -> bool {
+impl<T> PartialEq for Fingerprinted<T> {
+    fn eq(&self, other: &Fingerprinted<T>) -> bool {
         self.1 == other.1
     }
 }
 
-impl<T> Eq for Hashed<T> {}
+impl<T> Eq for Fingerprinted<T> {}
 
-impl<T> Hash for Hashed<T> {
+impl<T> Hash for Fingerprinted<T> {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
         self.1.hash(hasher);
     }
 }
 
-impl<T> std::fmt::Debug for Hashed<T> {
+impl<T> std::fmt::Debug for Fingerprinted<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:08x}", self.1 >> 32)
     }
@@ -55,9 +55,9 @@ pub struct DatabaseAt {
     pub version: u8,
     pub generation: u8,
     pub partitions: u8,
-    /// The plan that somebody accepted.
+    /// The plan that was accepted.
     pub accepted: Option<Arc<str>>,
-    pub status: Hashed<DatabaseStatus>,
+    pub status: Fingerprinted<DatabaseStatus>,
 }
 
 impl DatabaseAt {
@@ -97,8 +97,8 @@ pub struct ClassAt {
 pub struct Object {
     pub uid: u8,
     pub version: u8,
-    /// What it says; None if it is somebody else's.
-    pub manifest: Option<Hashed<Value>>,
+    /// What it holds; None if it belongs to another owner.
+    pub manifest: Option<Fingerprinted<Value>>,
 }
 
 /// Objects by place.
@@ -128,7 +128,7 @@ pub struct Server {
 /// Why a write was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Refused {
-    /// By the admission policy: the object is somebody else's.
+    /// By the admission policy: the object belongs to another owner.
     Taken,
     /// A precondition does not hold.
     Conflict,
@@ -137,20 +137,20 @@ pub enum Refused {
 /// What others do to the objects of a database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Meddling {
-    /// Somebody edits it.
+    /// Another client edits it.
     Edit,
-    /// Somebody deletes it.
+    /// Another client deletes it.
     Delete,
-    /// Somebody deletes it and makes another of the name.
+    /// Another client deletes it and makes another of the name.
     Replace,
-    /// The one of somebody else goes.
+    /// The one of another owner goes.
     Vacate,
 }
 
 impl Server {
-    /// A Database that nobody has seen yet, with its class and its plugin.
+    /// A Database that no replica has seen yet, with its class and its plugin.
     pub fn new() -> Server {
-        let status = Hashed::new(DatabaseStatus::default());
+        let status = Fingerprinted::new(DatabaseStatus::default());
         let database = DatabaseAt { version: 1, generation: 1, partitions: 2, accepted: None, status };
         let class = ClassAt { generation: 1, image: 0 };
         let now = View { database, class, objects: Default::default() };
@@ -165,7 +165,7 @@ impl Server {
     /// A server-side apply with force.
     pub fn apply(
         &mut self,
-        (slot, manifest): (Slot, &Hashed<Value>),
+        (slot, manifest): (Slot, &Fingerprinted<Value>),
         is_once: bool,
         is_guarded: bool,
     ) -> Result<(), Refused> {
@@ -196,7 +196,7 @@ impl Server {
     }
 
     /// A status of the version that was seen.
-    pub fn record(&mut self, status: &Hashed<DatabaseStatus>, seen: u8) -> Result<(), Refused> {
+    pub fn record(&mut self, status: &Fingerprinted<DatabaseStatus>, seen: u8) -> Result<(), Refused> {
         let database = &mut self.now.database;
         if seen != database.version {
             return Err(Refused::Conflict);
@@ -208,7 +208,7 @@ impl Server {
         Ok(())
     }
 
-    /// What somebody else does; false if there is nothing to do.
+    /// What another client does; false if there is nothing to do.
     pub fn meddle(&mut self, slot: Slot, how: Meddling) -> bool {
         let index = slot.index();
         let Some(there) = self.now.objects[index].clone() else { return false };
@@ -222,7 +222,7 @@ impl Server {
                     Slot::ConfigMap => edited["data"]["setting"] = json!("theirs"),
                     _ => return false,
                 }
-                let edited = Hashed::new(edited);
+                let edited = Fingerprinted::new(edited);
                 if edited == *manifest {
                     return false;
                 }
@@ -233,7 +233,7 @@ impl Server {
         true
     }
 
-    fn put(&mut self, slot: Slot, uid: u8, manifest: Option<Hashed<Value>>) {
+    fn put(&mut self, slot: Slot, uid: u8, manifest: Option<Fingerprinted<Value>>) {
         let counted = &mut self.counted[slot.index()];
         *counted += 1;
         self.now.objects[slot.index()] = Some(Object { uid, version: *counted, manifest });

@@ -25,8 +25,8 @@ pub use seeded::Seeded;
 pub use storage::{Revision, Slot};
 
 use checks::Plans;
-use cluster::{Hashed, Server, View};
-use pass::{Decided, Deed, Outcome, Seen};
+use cluster::{Fingerprinted, Server, View};
+use pass::{Decided, ObjectWrite, Outcome, Seen};
 use storage::SLOTS;
 
 /// The most writes that may follow the last disturbance: two statuses and six objects for each of two plans, and their removal.
@@ -43,7 +43,7 @@ pub enum Disturbance {
     Accept,
     /// Another revision of the plugin is installed.
     Install(Revision),
-    /// Somebody does something to an object.
+    /// Another client does something to an object.
     Object(Slot, Meddling),
     /// The replica that leads is killed, and started again. Its caches may be filled with what was.
     Crash,
@@ -99,10 +99,10 @@ pub struct Replica {
     /// Revisions that served before, since its start.
     before: Vec<Revision>,
     /// The status that it wrote last, and the version that the Database got by it.
-    written: Option<(u8, Hashed<DatabaseStatus>)>,
+    written: Option<(u8, Fingerprinted<DatabaseStatus>)>,
     leads: bool,
     /// Something changed since its last pass began.
-    woken: bool,
+    triggered: bool,
     /// Its last pass is to be tried again.
     retries: bool,
     running: Option<Arc<Running>>,
@@ -113,7 +113,7 @@ pub struct Replica {
 struct Running {
     seen: Seen,
     at: At,
-    /// What came of its deeds.
+    /// The outcomes of its writes.
     done: Vec<Outcome>,
     /// It belongs to a term that is over.
     is_deposed: bool,
@@ -122,14 +122,14 @@ struct Running {
 /// The next request of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum At {
-    /// Asks whether the Database and its class are as they were seen, since what is recorded is newer.
+    /// Reads whether the Database and its class are as they were seen, since what is recorded is newer.
     Behind,
     /// Records the plan.
     Record,
-    /// Asks, since nothing had to be recorded.
+    /// Reads the same, since nothing had to be recorded.
     Confirm,
     /// Writes or removes an object.
-    Deed,
+    ObjectWrite,
     /// Writes the status.
     Report,
 }
@@ -185,12 +185,12 @@ impl Reconciliation {
             before: Vec::new(),
             written: None,
             leads: false,
-            woken: false,
+            triggered: false,
             retries: false,
             running: None,
         };
         let [mut leader, standby] = [replica.clone(), replica];
-        (leader.leads, leader.woken) = (true, true);
+        (leader.leads, leader.triggered) = (true, true);
         State { server, replicas: [leader, standby], left: self.most, writes: 0, broken: None }
     }
 
@@ -239,7 +239,7 @@ impl Reconciliation {
                     before: Vec::new(),
                     written: None,
                     leads: false,
-                    woken: false,
+                    triggered: false,
                     retries: false,
                     running: None,
                 };
@@ -247,7 +247,7 @@ impl Reconciliation {
             Disturbance::Depose => {
                 let Some(at) = leader else { return false };
                 let replica = &mut state.replicas[at];
-                (replica.leads, replica.woken, replica.retries) = (false, false, false);
+                (replica.leads, replica.triggered, replica.retries) = (false, false, false);
                 if let Some(running) = &replica.running {
                     replica.running = Some(Arc::new(Running { is_deposed: true, ..(**running).clone() }));
                 }
@@ -280,16 +280,16 @@ impl Reconciliation {
                 changed = true;
             }
         }
-        replica.woken |= changed && replica.leads;
+        replica.triggered |= changed && replica.leads;
         changed
     }
 
-    /// Begins a pass; one that has nothing to ask and nothing to write ends at once.
+    /// Begins a pass; one that has nothing to read and nothing to write ends at once.
     fn begin(&self, state: &mut State, at: usize) -> bool {
         let replica = &mut state.replicas[at];
         let seen = replica.seen();
         let decided = self.decided(&seen);
-        (replica.woken, replica.retries) = (false, false);
+        (replica.triggered, replica.retries) = (false, false);
         if decided.is_unseen() && !decided.is_behind {
             replica.retries = true;
             return true;
@@ -312,16 +312,16 @@ impl Reconciliation {
             running.at = At::Confirm;
         }
         if running.at == At::Record && self.seeded == Some(Seeded::NothingRecorded) {
-            running.at = At::Deed;
+            running.at = At::ObjectWrite;
         }
         if running.at == At::Confirm && written.is_none_or(|written| !written.confirms) {
-            running.at = At::Deed;
+            running.at = At::ObjectWrite;
         }
         if matches!(running.at, At::Behind | At::Confirm) && self.seeded == Some(Seeded::NothingConfirmed) {
-            let next = if running.at == At::Behind { At::Record } else { At::Deed };
+            let next = if running.at == At::Behind { At::Record } else { At::ObjectWrite };
             return self.proceed(state, at, Running { at: next, ..running });
         }
-        if running.at == At::Deed && decided.next(&running.done).is_none_or(|next| next.deed.is_none()) {
+        if running.at == At::ObjectWrite && decided.next(&running.done).is_none_or(|next| next.write.is_none()) {
             running.at = At::Report;
         }
         if running.at == At::Report {
@@ -353,7 +353,7 @@ impl Reconciliation {
                     state.replicas[at].retries = true; // Fault::Unseen
                     return;
                 }
-                running.at = if running.at == At::Behind { At::Record } else { At::Deed };
+                running.at = if running.at == At::Behind { At::Record } else { At::ObjectWrite };
             }
             At::Record => {
                 let status = decided.plan.as_ref().and_then(|written| written.record.clone());
@@ -362,9 +362,9 @@ impl Reconciliation {
                     state.replicas[at].retries = true; // Fault::Unseen, or ApiUnavailable
                     return;
                 }
-                running.at = At::Deed;
+                running.at = At::ObjectWrite;
             }
-            At::Deed => {
+            At::ObjectWrite => {
                 let written = decided.plan.as_deref().expect("something is to be written");
                 let next = decided.next(&running.done).expect("there is a plan");
                 let outcome = match may_write {
@@ -388,7 +388,7 @@ impl Reconciliation {
         self.proceed(state, at, running);
     }
 
-    fn write_status(&self, state: &mut State, at: usize, running: &Running, status: &Hashed<DatabaseStatus>) -> bool {
+    fn write_status(&self, state: &mut State, at: usize, running: &Running, status: &Fingerprinted<DatabaseStatus>) -> bool {
         let replica = &state.replicas[at];
         // As `Memory::newest` of the controller.
         let seen = running.seen.view.database.version;
@@ -406,12 +406,12 @@ impl Reconciliation {
 
     fn perform(&self, state: &mut State, at: usize, (written, next): (&pass::Written, &pass::Next)) -> Outcome {
         let before = state.server.clone();
-        let deed = next.deed.as_ref().expect("something is to be done");
-        let (slot, answer) = match deed {
-            Deed::Apply(slot, manifest, is_once) => {
+        let write = next.write.as_ref().expect("something is to be done");
+        let (slot, answer) = match write {
+            ObjectWrite::Apply(slot, manifest, is_once) => {
                 (*slot, state.server.apply((*slot, manifest), *is_once, self.is_guarded))
             }
-            Deed::Remove(slot, uid) => {
+            ObjectWrite::Remove(slot, uid) => {
                 let uid = Some(*uid).filter(|_| self.seeded != Some(Seeded::RemovedByName));
                 (*slot, state.server.delete(*slot, uid, self.is_guarded))
             }
@@ -422,7 +422,7 @@ impl Reconciliation {
                 cluster::Refused::Conflict => Outcome::Conflict,
             };
         }
-        let broken = checks::performed(&before, (deed, written, next.may_prune, self.is_guarded));
+        let broken = checks::performed(&before, (write, written, next.may_prune, self.is_guarded));
         state.broken = state.broken.or(broken);
         state.writes = state.writes.saturating_add(1);
         state.replicas[at].view.objects[slot.index()] = state.server.seen(slot).cloned();
@@ -444,14 +444,15 @@ impl Replica {
         Seen { view, serving: self.serving, before: self.before.clone(), watched }
     }
 
-    /// As the controller's `watch_set`: what revisions emit that are remembered, and what the Database's status says was written.
+    /// As the controller's `watch_set`: what revisions emit that are remembered, and the kinds that the Database's status
+    /// records as written.
     fn watched(&self) -> [bool; SLOTS.len()] {
         let emits = |slot: Slot| std::iter::once(&self.serving).chain(&self.before).any(|it| it.emits(slot));
         let recorded = |slot: Slot| self.view.database.status.0.kinds.contains(&slot.kind());
         SLOTS.map(|slot| emits(slot) || recorded(slot))
     }
 
-    fn report(&self, decided: &Decided, running: &Running) -> pass::Said {
+    fn report(&self, decided: &Decided, running: &Running) -> pass::Report {
         let last = self.written.as_ref().filter(|(version, _)| *version > running.seen.view.database.version);
         decided.report(&running.done, (&self.view, &self.watched()), last.map(|(_, status)| status))
     }
@@ -477,7 +478,7 @@ impl Model for Reconciliation {
         for (at, replica) in state.replicas.iter().enumerate() {
             if replica.running.is_some() {
                 actions.push(Action::Go(at));
-            } else if replica.leads && (replica.woken || replica.retries) {
+            } else if replica.leads && (replica.triggered || replica.retries) {
                 actions.push(Action::Begin(at));
             }
             let ends = self.seeded == Some(Seeded::PassesOutliveTerms) || replica.running.is_none();
@@ -502,7 +503,7 @@ impl Model for Reconciliation {
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
         if last.broken.is_some() {
-            return None; // what follows says nothing more
+            return None; // what follows shows nothing more
         }
         let mut state = last.clone();
         let is_done = match action {
@@ -512,7 +513,7 @@ impl Model for Reconciliation {
             }
             Action::Lead(at) => {
                 let replica = &mut state.replicas[at];
-                (replica.leads, replica.woken) = (true, true);
+                (replica.leads, replica.triggered) = (true, true);
                 true
             }
             Action::See(at, what) => self.see(&mut state, at, what),

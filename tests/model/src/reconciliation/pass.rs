@@ -23,7 +23,7 @@ use k8s_openapi::jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::cluster::{Hashed, Lookup, NAMESPACE, View};
+use super::cluster::{Fingerprinted, Lookup, NAMESPACE, View};
 use super::seeded::Seeded;
 use super::storage::{Revision, SLOTS, Slot, class_kind};
 
@@ -52,19 +52,19 @@ pub struct Seen {
 
 /// A write of an object, or its removal.
 #[derive(Clone, Debug)]
-pub enum Deed {
+pub enum ObjectWrite {
     /// It is applied, once only or whenever it differs.
-    Apply(Slot, Hashed<Value>, bool),
+    Apply(Slot, Fingerprinted<Value>, bool),
     /// It is removed, if it has this UID.
     Remove(Slot, u8),
 }
 
-/// What came of a deed.
+/// The outcome of such a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// It is done.
     Done,
-    /// The name belongs to somebody else.
+    /// The name belongs to another owner.
     Taken,
     /// It was another object by then.
     Conflict,
@@ -75,29 +75,29 @@ pub enum Outcome {
 /// What a pass does next, and what came of it so far.
 #[derive(Clone, Debug)]
 pub struct Next {
-    /// The deed; none after the last.
-    pub deed: Option<Deed>,
+    /// The write; none after the last.
+    pub write: Option<ObjectWrite>,
     /// Whether all has gone well, so that something may be removed.
     pub may_prune: bool,
 }
 
-/// What is said at the end of a pass: the status, if it differs, and whether there is another pass although nothing happens.
-pub type Said = (Option<Hashed<DatabaseStatus>>, bool);
+/// The end of a pass: the status, if it differs, and whether there is another pass although nothing happens.
+pub type Report = (Option<Fingerprinted<DatabaseStatus>>, bool);
 
 /// What a report is made from, beside the pass.
-type Asked = (Vec<Outcome>, View, [bool; SLOTS.len()], Option<Hashed<DatabaseStatus>>);
+type ReportKey = (Vec<Outcome>, View, [bool; SLOTS.len()], Option<Fingerprinted<DatabaseStatus>>);
 
 /// A pass, decided.
 pub struct Decided {
     nexts: Mutex<HashMap<Vec<Outcome>, Arc<Next>>>,
-    reports: Mutex<HashMap<Asked, Said>>,
+    reports: Mutex<HashMap<ReportKey, Report>>,
     seeded: Option<Seeded>,
     database: Database,
     /// How far it comes before it writes, and why no further, if it does not.
     ends: Result<(), Stopped>,
-    /// Whether the API server is asked first, since what is recorded is of a later edit.
+    /// Whether the API server is read first, since what is recorded is of a later edit.
     pub is_behind: bool,
-    /// Whether what was decided is only said: no plan was made, or it is not to be written.
+    /// What is written; none if the pass only reports: no plan was made, or it is not to be written.
     pub plan: Option<Box<Written>>,
 }
 
@@ -109,8 +109,9 @@ pub struct Written {
     /// The hash of the plan.
     pub hash: String,
     /// The status that records it, if it is not recorded already.
-    pub record: Option<Hashed<DatabaseStatus>>,
-    /// Whether the API server is asked whether the Database and its class are as they were seen, if nothing was recorded.
+    pub record: Option<Fingerprinted<DatabaseStatus>>,
+    /// Whether the API server is read to confirm that the Database and its class are as they were seen, if nothing was
+    /// recorded.
     pub confirms: bool,
 }
 
@@ -235,7 +236,7 @@ fn clear(
     let pass = Pass { stage: Box::new(Recorded { admitted, plan, kinds }.into()), stopped: None };
     let before = database.status.clone().unwrap_or_default();
     let after = status::database(&before, &pass, now());
-    let record = (!intent::is_recorded(&before, &after)).then(|| Hashed::new(after));
+    let record = (!intent::is_recorded(&before, &after)).then(|| Fingerprinted::new(after));
     let is_repair =
         |(object, live): (&Stamped, Option<&Live>)| live.is_some_and(|live| object.is_of(live.annotation(names::HASH)));
     let only_repairs = || standing.orphans().is_empty() && standing.pairs(&chosen).all(is_repair);
@@ -257,29 +258,29 @@ impl Decided {
         matches!(&self.ends, Err(Stopped { fault: Fault::Unseen { .. }, .. }))
     }
 
-    /// What is next, after what came of the deeds before.
+    /// What is next, given the outcomes of the writes before.
     pub fn next(&self, done: &[Outcome]) -> Option<Arc<Next>> {
         let written = self.plan.as_ref()?;
         if let Some(next) = self.nexts.lock().get(done) {
             return Some(next.clone());
         }
-        let (deed, writing) = written.next(done, &self.database, self.seeded);
-        let next = Arc::new(Next { deed, may_prune: writing.may_prune() });
+        let (write, writing) = written.next(done, &self.database, self.seeded);
+        let next = Arc::new(Next { write, may_prune: writing.may_prune() });
         self.nexts.lock().insert(done.to_vec(), next.clone());
         Some(next)
     }
 
-    /// What is said at the end. `done` is what came of its deeds; `view` and `last` are what the caches hold and which status was written
-    /// last by then.
+    /// The report at the end. `done` has the outcomes of its writes; `view` and `last` are what the caches hold and which
+    /// status was written last by then.
     pub fn report(
         &self,
         done: &[Outcome],
         (view, watched): (&View, &[bool; SLOTS.len()]),
-        last: Option<&Hashed<DatabaseStatus>>,
-    ) -> Said {
-        let asked = (done.to_vec(), view.clone(), *watched, last.cloned());
-        if let Some(said) = self.reports.lock().get(&asked) {
-            return said.clone();
+        last: Option<&Fingerprinted<DatabaseStatus>>,
+    ) -> Report {
+        let key = (done.to_vec(), view.clone(), *watched, last.cloned());
+        if let Some(report) = self.reports.lock().get(&key) {
+            return report.clone();
         }
         let before = last.map(|last| (*last.0).clone()).or_else(|| self.database.status.clone()).unwrap_or_default();
         let pass = Pass::from(match (&self.ends, &self.plan) {
@@ -292,9 +293,9 @@ impl Decided {
         let after = status::database(&before, &pass, now());
         let differs = status::database_pause(&before, &after).is_some();
         let again = pass.stage.applied().is_some_and(|applied| applied.look_again.is_some());
-        let said = (differs.then(|| Hashed::new(after)), again || pass.faults().any(Fault::retried));
-        self.reports.lock().insert(asked, said.clone());
-        said
+        let report = (differs.then(|| Fingerprinted::new(after)), again || pass.faults().any(Fault::retried));
+        self.reports.lock().insert(key, report.clone());
+        report
     }
 }
 
@@ -304,8 +305,9 @@ impl Written {
         self.admitted.objects.iter().filter_map(|object| Slot::of(&object.kind, &object.name))
     }
 
-    /// As `apply::converge` of the controller: what is next, after what came of the deeds before; and what has come of the writing.
-    fn next(&self, done: &[Outcome], database: &Database, seeded: Option<Seeded>) -> (Option<Deed>, Writing) {
+    /// As `apply::converge` of the controller: what is next, given the outcomes of the writes before; and how far the
+    /// writing has come.
+    fn next(&self, done: &[Outcome], database: &Database, seeded: Option<Seeded>) -> (Option<ObjectWrite>, Writing) {
         let owner = Owner::of(database);
         let mut writing = Writing::of(&self.standing, &self.admitted, &owner);
         let mut done = done.iter();
@@ -334,8 +336,8 @@ impl Written {
                     Some(outcome) => writing.failed(object, outcome.fault(title)),
                     None => {
                         let slot = Slot::of(&object.kind, &object.name).expect("each object has a place");
-                        let deed = Deed::Apply(slot, Hashed::new(object.manifest.clone()), object.once);
-                        return (Some(deed), writing);
+                        let write = ObjectWrite::Apply(slot, Fingerprinted::new(object.manifest.clone()), object.once);
+                        return (Some(write), writing);
                     }
                 },
                 Decision::Orphan | Decision::Taken(_) => writing.failed(object, Outcome::Taken.fault(title)),
@@ -351,7 +353,7 @@ impl Written {
                     Ok((removal, None)) => {
                         let slot = Slot::of(removal.kind, &removal.live.name).expect("each object has a place");
                         let uid = removal.uid().rsplit('-').next().and_then(|uid| uid.parse().ok()).expect("a number");
-                        return (Some(Deed::Remove(slot, uid)), writing);
+                        return (Some(ObjectWrite::Remove(slot, uid)), writing);
                     }
                     Err(fault) => writing.faults.push(fault),
                 }

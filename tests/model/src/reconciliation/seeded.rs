@@ -9,11 +9,11 @@ pub enum Seeded {
     RemovedByName,
     /// A replica writes on when it does not lead any more.
     NoFence,
-    /// Whoever leads next begins although passes of its earlier term go on.
+    /// A replica that leads again begins although passes of its earlier term go on.
     PassesOutliveTerms,
-    /// The API server is not asked whether what is seen is what is there.
+    /// The API server is not read to confirm that what is seen is what is there.
     NothingConfirmed,
-    /// It is asked for the generations, and not whether something else was recorded.
+    /// Only the generations are compared, and not whether something else was recorded.
     OnlyGenerationsConfirmed,
     /// What disturbs is never held.
     NothingHeld,
@@ -21,9 +21,9 @@ pub enum Seeded {
     NothingCompared,
     /// A pass that wrote something is not followed by another.
     NoLookAgain,
-    /// Drift is repaired without asking whether what is seen is what is there.
+    /// Drift is repaired without confirming that what is seen is what is there.
     RepairsUnconfirmed,
-    /// What somebody edited is not seen.
+    /// What other clients edited is not seen.
     NoDriftSeen,
     /// What the plan no longer holds is removed although something could not be written.
     PrunesAnyway,

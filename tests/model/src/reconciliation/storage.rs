@@ -1,5 +1,5 @@
-//! The storage plugin of the model: which objects a database needs, by each of its revisions. Written as a table, so that what a
-//! database should end as can be told without the functions under test.
+//! The storage plugin of the model: which objects a database needs, by each of its revisions. Written as a table, so that
+//! what a database should end as is known without the functions under test.
 
 use atomix_model::contract::{ClassKind, Descriptor, ObjectKind, PartitionState, Plan, PlannedObject, Reason, Request};
 use atomix_model::crd::Partition;
@@ -23,7 +23,7 @@ pub enum Revision {
 /// What one plan is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Facts {
-    /// Who planned.
+    /// The revision that planned.
     pub revision: Revision,
     /// Partitions of the database.
     pub partitions: u8,
@@ -90,7 +90,7 @@ impl Facts {
         }
     }
 
-    /// What tells one pod template from another.
+    /// What distinguishes one pod template from another.
     pub fn template(self) -> (u8, bool) {
         (self.image, self.revision == Revision::Disturbing)
     }
@@ -114,7 +114,7 @@ impl Revision {
         slot != Slot::Guard || self != Revision::Trimmed
     }
 
-    /// What the plugin says of itself.
+    /// The plugin's description of itself.
     pub fn descriptor(self) -> Descriptor {
         let emits = [Slot::ConfigMap, Slot::Claim, Slot::Guard, Slot::Set].into_iter().filter(|slot| self.emits(*slot));
         let kind = |slot: Slot| {
