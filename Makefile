@@ -10,8 +10,7 @@ SOAK = offline:fuzz controlplane:any_grpc_request controlplane:perturbed
 # How many tests run at a time: those on a cluster wait for it more than they compute.
 THREADS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-# Walks of tests/controlplane/perturbed. They need the processors for themselves: beside them, others would wait for what comes in time
-# otherwise. All of them, stale_views too, run in `make soak`.
+# Walks of tests/controlplane/perturbed. They need all processors: other tests beside them would run into their deadlines. All of them, stale_views too, run in `make soak`.
 HEAVY = kills faults
 
 # Another version of Kubernetes than usual, e.g. make test-controlplane KUBERNETES=1.33: see tests/kubernetes/kubernetes-*
@@ -19,7 +18,7 @@ export ATOMIX_KUBERNETES = $(KUBERNETES)
 
 .PHONY: help check golden demo up down image dist test test-offline test-controlplane test-nodes soak bench harness toolchain
 
-help: ## Say what can be done here
+help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' Makefile
 
 check: toolchain ## Prove what needs no cluster and no Go: formatting, lints, documentation, unit tests, golden cases, structure
@@ -110,7 +109,7 @@ bench: harness ## Measure; tables go to target/bench/
 harness: toolchain
 	@cargo build --package atomix-tests --bin atomix-cluster
 
-# Rust of the version in rust-toolchain.toml with what it lists there, also where rustup is told not to install by itself.
+# Rust of the version in rust-toolchain.toml with what it lists there, also where rustup is configured not to install by itself.
 toolchain:
 	@command -v cc > /dev/null || { echo "a C compiler is missing: install gcc or clang (Debian: apt install gcc, macOS: xcode-select --install)"; exit 1; }
 	@command -v cargo > /dev/null || { echo "Rust is missing: https://rustup.rs"; exit 1; }

@@ -111,13 +111,15 @@ pub fn without_one(objects: &mut [Value]) {
         if !rights.iter().any(|right| right.to_string() == without) {
             continue;
         }
-        let left = rights.into_iter().filter(|right| right.to_string() != without).map(|Right { group, resource, verb, name, .. }| {
-            let mut rule = json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]});
-            if !name.is_empty() {
-                rule["resourceNames"] = json!([name]);
-            }
-            rule
-        });
+        let left = rights.into_iter().filter(|right| right.to_string() != without).map(
+            |Right { group, resource, verb, name, .. }| {
+                let mut rule = json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]});
+                if !name.is_empty() {
+                    rule["resourceNames"] = json!([name]);
+                }
+                rule
+            },
+        );
         role["rules"] = left.collect();
     }
 }

@@ -104,7 +104,9 @@ async fn classes_are_current(ctx: &Context) -> kube::Result<bool> {
         let now: BTreeMap<Key, u64> = listed
             .items
             .iter()
-            .map(|class| (Key::new(class.namespace().unwrap_or_default(), class.name_any()), version(&class.resource_version())))
+            .map(|class| {
+                (Key::new(class.namespace().unwrap_or_default(), class.name_any()), version(&class.resource_version()))
+            })
             .collect();
         let newest = version(&listed.metadata.resource_version);
         let is_seen =
