@@ -10,8 +10,9 @@ SOAK = offline:fuzz controlplane:any_grpc_request controlplane:perturbed
 # How many tests run at a time: those on a cluster wait for it more than they compute.
 THREADS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-# Walks of tests/controlplane/perturbed. They need all processors: other tests beside them would run into their deadlines. All of them, stale_views too, run in `make soak`.
-HEAVY = kills faults
+# Walks of tests/controlplane/perturbed. They need all processors: other tests beside them would run into their deadlines. All of them run
+# in `make soak`.
+HEAVY = kills faults restore
 
 # Another version of Kubernetes than usual, e.g. make test-controlplane KUBERNETES=1.33: see tests/kubernetes/kubernetes-*
 export ATOMIX_KUBERNETES = $(KUBERNETES)

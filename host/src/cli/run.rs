@@ -153,10 +153,12 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     };
     // On a signal to stop, the leader first hands over; all else goes on until it has.
     let leader = async {
-        tokio::join!(
-            leader::lead(client.clone(), &lease_options, &leading, &metrics, stopped(stop.clone())),
-            leader::keep_replica_lease(client.clone(), &lease_options, &leading, &replicas, stopped(stop)),
-        );
+        let replica_lease =
+            leader::keep_replica_lease(client.clone(), &lease_options, &leading, &replicas, stopped(stop.clone()));
+        tokio::try_join!(leader::lead(client.clone(), &lease_options, &leading, &metrics, stopped(stop)), async {
+            replica_lease.await;
+            Ok(())
+        },)?;
         released.send_replace(true);
         anyhow::Ok(())
     };

@@ -1,6 +1,10 @@
 //! etcd is brought back from a backup, with its revisions of then: what was seen is of a future that never came. The walk ends and goes on
 //! as if it had not been there.
 
+use std::time::Duration;
+
+use harness::eventually::{Eventually, eventually};
+
 use super::walk::{Ground, STEPS, Step};
 
 async fn walk(ground: &Ground) -> anyhow::Result<()> {
@@ -16,6 +20,13 @@ async fn walk(ground: &Ground) -> anyhow::Result<()> {
             ground.ends_as_expected(step).await?;
         }
         ground.plane.restore().await?;
+        let controller = &ground.replicas[0].controller;
+        eventually(Duration::from_secs(30), "the controller ends by itself", || async {
+            Ok(Eventually::when(controller.ended(), || controller.log_tail(5)))
+        })
+        .await?;
+        anyhow::ensure!(controller.log_tail(5).contains("was restored from a backup"), "{}", controller.log_tail(5));
+        controller.start().await?; // as a kubelet does
         ground.ends_as_expected(saved).await?;
         for step in STEPS.iter().copied().skip(saved_after(saved) + 1) {
             ground.take(step).await?;

@@ -19,6 +19,8 @@ pub struct Election {
     renewed: Option<Moment>,
     /// When a write that failed may be tried again.
     again: Option<Moment>,
+    /// The newest version of a Lease that was seen.
+    newest: u64,
 }
 
 /// The next step of this replica in the election.
@@ -46,7 +48,7 @@ impl Election {
     /// Of a replica that has seen nothing yet.
     pub fn new(identity: &str, name: &str) -> Election {
         let (identity, name) = (identity.to_owned(), name.to_owned());
-        Election { identity, name, sight: Sight::Unknown, renewed: None, again: None }
+        Election { identity, name, sight: Sight::Unknown, renewed: None, again: None, newest: 0 }
     }
 
     /// The identity under which this replica holds the Lease.
@@ -74,6 +76,7 @@ impl Election {
             self.sight = Sight::Gone { free, since: now };
             return;
         };
+        self.newest = self.newest.max(version(&lease).unwrap_or_default());
         let mut since = now;
         if let Sight::There { lease: known, since: before } = &self.sight {
             if known.uid() == lease.uid() && version(known) > version(&lease) {
@@ -87,6 +90,12 @@ impl Election {
             self.renewed = None;
         }
         self.sight = Sight::There { lease: Box::new(lease), since };
+    }
+
+    /// Whether an answer of the API server is older than what it answered before: its store was brought back from a backup. A request
+    /// without a resourceVersion is answered from the store itself, so that no answer is late by nature.
+    pub fn is_of_the_past(&self, answer: Option<&Lease>) -> bool {
+        answer.and_then(version).is_some_and(|version| version < self.newest)
     }
 
     /// The API server took what we wrote; the request was begun at `began`.
@@ -351,6 +360,18 @@ mod tests {
         a.see(Some(old), start + secs(6));
         assert_eq!(a.holder(), "a");
         assert!(a.leads_until(start + secs(6)).is_some());
+    }
+
+    #[test]
+    fn an_answer_that_is_older_than_one_before_comes_from_a_store_that_was_restored() {
+        let (mut server, mut a, _, start) = two();
+        act(&mut a, &mut server, start, 0);
+        let restored = server.lease.clone();
+        act(&mut a, &mut server, start + secs(5), 5);
+        assert!(!a.is_of_the_past(server.lease.as_ref()) && !a.is_of_the_past(None));
+        assert!(a.is_of_the_past(restored.as_ref()));
+        a.see(None, start + secs(6)); // to before there was one
+        assert!(a.is_of_the_past(restored.as_ref()), "one that is made then is older, too");
     }
 
     #[test]

@@ -59,13 +59,16 @@ pub fn identity(pod_name: Option<&str>) -> String {
 
 /// Leads whenever the Lease can be had, until `stop`; then lets running passes end, and hands the Lease over. Errors of the API
 /// server are tried again for ever. A replica that loses the Lease stands by again.
+///
+/// # Errors
+/// What was seen up to now is of a future that is gone, see [`StoreRestored`]: the process has to begin anew.
 pub async fn lead(
     client: Client,
     options: &Options,
     leading: &Leadership,
     metrics: &Metrics,
     stop: impl Future<Output = ()>,
-) {
+) -> Result<(), StoreRestored> {
     let leases: Api<Lease> = Api::namespaced(client, &options.namespace);
     let mut election = Election::new(&options.identity, &options.name);
     let mut sights = pin!(watcher::watch_object(leases.clone(), &options.name).backoff(crate::cache::backoff()));
@@ -86,6 +89,7 @@ pub async fn lead(
             Next::Look => match in_time(leases.get_opt(&options.name)).await {
                 Ok(found) => {
                     let now = Moment::now();
+                    current(&election, found.as_ref())?;
                     election.away(now);
                     election.see(found, now);
                     away = false;
@@ -97,7 +101,7 @@ pub async fn lead(
                 }
             },
             Next::Write => {
-                write(&leases, &mut election).await;
+                write(&leases, &mut election).await?;
                 continue;
             }
             Next::Wait(until) => until,
@@ -120,6 +124,19 @@ pub async fn lead(
             Err(error) => tracing::info!(%error, "the Lease could not be freed; it runs out by itself"),
         }
     }
+    Ok(())
+}
+
+/// The API server's store was brought back from a backup: its revisions count from then. Watches that go on from a later revision stay
+/// silent until the store has come as far, and caches hold objects that never were; all has to be read again.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the store of the API server was restored from a backup (a Lease is older than it was); this process ends, to read everything anew"
+)]
+pub struct StoreRestored;
+
+fn current(election: &Election, answer: Option<&Lease>) -> Result<(), StoreRestored> {
+    if election.is_of_the_past(answer) { Err(StoreRestored) } else { Ok(()) }
 }
 
 /// Publishes whether this replica leads, and until when.
@@ -135,26 +152,31 @@ fn publish(election: &Election, leading: &Leadership, metrics: &Metrics, now: Mo
 }
 
 /// Takes or renews the Lease. A conflict means that what was seen is old, so that it is read again.
-async fn write(leases: &Api<Lease>, election: &mut Election) {
+async fn write(leases: &Api<Lease>, election: &mut Election) -> Result<(), StoreRestored> {
     let lease = election.wanted(Timestamp::now());
     let (began, takes_over) = (Moment::now(), election.takes_over());
     match in_time(put(leases, &lease)).await {
         Ok(lease) => {
+            current(election, Some(&lease))?;
             if takes_over {
                 tokio::time::sleep(limits::TAKE_OVER_PAUSE).await;
             }
             election.written(lease, began, Moment::now());
-            return;
+            return Ok(());
         }
         Err(Error::Api(status)) if matches!(status.code, 404 | 409) => {
             match in_time(leases.get_opt(&lease.name_any())).await {
-                Ok(found) => election.see(found, Moment::now()),
+                Ok(found) => {
+                    current(election, found.as_ref())?;
+                    election.see(found, Moment::now());
+                }
                 Err(error) => tracing::debug!(%error, "the Lease could not be read; trying again"),
             }
         }
         Err(error) => tracing::warn!(%error, "the Lease could not be written; trying again"),
     }
     election.failed(Moment::now());
+    Ok(())
 }
 
 /// Creates a Lease that was never read, or replaces the version that was read and no other.
