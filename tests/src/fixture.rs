@@ -73,6 +73,9 @@ pub async fn shared_fixture() -> &'static Fixture {
             for plugin in ["raft", "cache"] {
                 fixture.install(plugin).await?;
             }
+            for plugin in ["raft", "cache"] {
+                fixture.serves(plugin).await?;
+            }
             anyhow::Ok(fixture)
         });
         started.await.map_err(|error| error.to_string())?.map_err(|error| format!("{error:#}"))
@@ -210,6 +213,16 @@ impl<C: ControllerLog> Fixture<C> {
             kubectl.run(wait.into_iter().chain(definitions)).await?;
         }
         Ok(())
+    }
+
+    /// Waits until a plugin serves.
+    pub async fn serves(&self, plugin: &str) -> Result<()> {
+        let kubectl = Kubectl::new(&self.plane).namespace("kube-system");
+        eventually(SOON, &format!("plugin {plugin} serves"), || async {
+            let phase = kubectl.run(["get", &format!("storageplugin/{plugin}"), "-o", "jsonpath={.status.phase}"]).await?;
+            Ok(Eventually::when(phase == "Serving", || phase))
+        })
+        .await
     }
 
     /// kubectl in namespace `default`, as a user who may do everything.
