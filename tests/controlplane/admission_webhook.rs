@@ -66,6 +66,7 @@ async fn an_edit_that_restarts_or_removes_is_counted_and_what_cannot_be_yet_is_w
     }
     ns.until("database/two", "one partition is left", |found| found.iter().any(|db| db["status"]["readyPartitions"] == 1))
         .await;
+    ns.until("pods", "those of removed partitions are gone", |found| found.len() == 6).await; // else they count as removed
     let patch = |image: &str| format!(r#"{{"spec": {{"image": "{image}"}}}}"#);
     let output = ns
         .kubectl_output(
