@@ -16,7 +16,13 @@ fn found(name: &str, bytes: Vec<u8>) -> Found {
     let stamp = format!("{:?}", &bytes[..8]);
     let source = Source { name: name.to_owned(), plugin: name.to_owned(), stamp, created: 1, bytes: Ok(bytes.into()) };
     let all = json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]});
-    Found { sources: vec![source], grants: Some(Grants::of(&all)), kept: vec![kept("raft")], ..Found::default() }
+    let recorded = listing([kept("raft").digest]);
+    Found { sources: vec![source], grants: Some(Grants::of(&all)), kept: vec![kept("raft")], recorded, ..Found::default() }
+}
+
+/// The state of a StoragePlugin that lists revisions, none of which served yet.
+fn listing(digests: impl IntoIterator<Item = String>) -> Recorded {
+    Recorded { listed: digests.into_iter().collect(), ..Recorded::default() }
 }
 
 /// The revision of a plugin, kept as it is in a cluster before it serves.
@@ -33,10 +39,11 @@ fn kept(name: &str) -> Kept {
 }
 
 #[test]
-fn a_revision_serves_once_it_is_kept_and_what_served_before_serves_at_once() {
+fn a_revision_serves_once_it_is_kept_and_listed_and_what_served_before_serves_at_once() {
     let (bytes, loaded) = (components::bytes("raft"), || Some(Ok(components::plugin("raft"))));
     let digest = atomix_sandbox::digest_of(&bytes);
-    let new = || Found { loaded: loaded(), kept: Vec::new(), ..found("raft", bytes.clone()) };
+    let unlisted = Recorded::default;
+    let new = || Found { loaded: loaded(), kept: Vec::new(), recorded: unlisted(), ..found("raft", bytes.clone()) };
     let (catalog, serves) = (Catalog::default(), |catalog: &Catalog| catalog.serving("RaftStorageClass").is_some());
     catalog.settle("raft", new());
     assert!(!serves(&catalog), "it is not kept");
@@ -45,6 +52,10 @@ fn a_revision_serves_once_it_is_kept_and_what_served_before_serves_at_once() {
     assert_eq!(catalog.phases(), [Phase::Loading]);
     assert_eq!(catalog.to_keep("raft").map(|plugin| plugin.revision.digest().to_owned()), Some(digest.clone()));
     catalog.settle("raft", Found { kept: vec![kept("raft")], ..new() });
+    assert!(!serves(&catalog) && catalog.to_keep("raft").is_none(), "a ConfigMap alone states nothing that is believed");
+    catalog.settle("raft", Found { recorded: listing([digest.clone()]), ..new() });
+    assert!(!serves(&catalog), "it is listed and not kept");
+    catalog.settle("raft", Found { kept: vec![kept("raft")], recorded: listing([digest.clone()]), ..new() });
     assert!(serves(&catalog) && catalog.to_keep("raft").is_none());
     catalog.settle("raft", new());
     assert!(
@@ -66,7 +77,9 @@ fn a_revision_serves_once_it_is_kept_and_what_served_before_serves_at_once() {
     let newest = sandbox().load("raft", &other).unwrap_or_else(|fault| panic!("{fault}"));
     let kept = vec![Kept { digest: newest.digest().to_owned(), ..kept("raft") }, kept("raft")];
     let kept_loaded = vec![components::plugin("raft")];
-    both.settle("raft", Found { loaded: Some(Ok(newest.clone())), kept_loaded, recorded: recorded(), kept, ..new() });
+    let listed = [newest.digest().to_owned()].into();
+    let recorded = Recorded { listed, ..recorded() };
+    both.settle("raft", Found { loaded: Some(Ok(newest.clone())), kept_loaded, recorded, kept, ..new() });
     let serving = both.serving("RaftStorageClass").unwrap();
     assert_eq!(serving.revision.digest(), newest.digest());
     assert!(both.served("raft", &digest).is_some(), "what served last is there for databases whose newer plan is held");
