@@ -53,7 +53,7 @@ async fn walk(ground: &Ground) -> Result<u16> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_plugin_may_be_replaced_every_second() {
-    let ground = Ground::new("replaced", 1).await;
+    let ground = Ground::new("replacements", 1).await;
     let replaced = walk(&ground).await.unwrap_or_else(|error| panic!("{error:#}"));
     assert!(replaced >= 10, "{replaced} replacements in a minute"); // each takes a moment besides
     ground.is_silent().await;
