@@ -84,6 +84,7 @@ where
 mod tests {
     use super::*;
     use kube::client::ClientBuilder;
+    use std::sync::Arc;
     use std::time::Duration;
 
     async fn answer(leading: &Leadership, method: &str) -> Result<u16, String> {
@@ -97,14 +98,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_write_that_hangs_is_given_up_when_the_lease_has_run_out_and_a_renewal_gives_it_time() {
-        let hangs =
-            tower::service_fn(|_: http::Request<Body>| std::future::pending::<Result<http::Response<Body>, BoxError>>());
+        let begun = Arc::new(tokio::sync::Notify::new());
+        let begins = begun.clone();
+        let hangs = tower::service_fn(move |_: http::Request<Body>| {
+            begins.notify_one();
+            std::future::pending::<Result<http::Response<Body>, BoxError>>()
+        });
         let (leading, start) = (Leadership::default(), Moment::now());
         let client = ClientBuilder::new(hangs, "default").with_layer(&Fence(leading.clone())).build();
         leading.until(Some(start + Duration::from_millis(50)));
         let request = http::Request::builder().method("PATCH").uri("/api").body(Body::empty()).unwrap();
         let write = tokio::spawn(async move { client.send(request).await.map(drop) });
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        begun.notified().await;
         let renewed = start + Duration::from_millis(200);
         leading.until(Some(renewed));
         let error = write.await.unwrap().unwrap_err().to_string();
