@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -25,6 +25,8 @@ mod flags;
 const PROGRAMS: [&str; 5] = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok"];
 /// How long a control plane may take to answer, on a busy machine; it takes about four seconds on a quiet one.
 const READY_WITHIN: Duration = Duration::from_secs(90);
+/// How soon a program that has to run on is looked after.
+const RESTARTED_WITHIN: Duration = Duration::from_millis(200);
 /// The user name of the harness.
 pub const ADMIN: &str = "harness";
 
@@ -70,7 +72,7 @@ pub struct ControlPlane {
     // Held while it runs, so that no other process empties its folder.
     _lock: fs::File,
     // In the order of starting; they are killed backwards.
-    processes: Mutex<Vec<Guarded>>,
+    processes: Arc<Mutex<Vec<Guarded>>>,
     real: Option<Real>,
 }
 
@@ -157,7 +159,7 @@ impl ControlPlane {
                 Some(Real::lay(&dir, &assets, *count, [images::base(&assets)?, images.clone()].concat(), port)?)
             }
         };
-        let processes = Mutex::default();
+        let processes = Arc::default();
         let plane = ControlPlane { real, dir, assets, authority, port, etcd: [etcd, peers], audit, _lock: lock, processes };
         plane.write_identities()?;
         Ok((options, plane))
@@ -218,7 +220,8 @@ impl ControlPlane {
         others.iter().try_for_each(|program| self.start_program(program))
     }
 
-    async fn kill(&self, program: &str) -> Result<()> {
+    /// Kills one of its programs, e.g. kube-controller-manager.
+    pub async fn kill(&self, program: &str) -> Result<()> {
         let killed = {
             let mut processes = self.processes();
             let at = processes.iter().position(|process| process.name() == program);
@@ -352,16 +355,41 @@ impl ControlPlane {
             Some(real) => real.namespaces.enter_network(&[vec![program.display().to_string()], args].concat()),
             None => (program, args),
         };
-        let process = Guarded::spawn(&Spec {
+        let spec = Spec {
             name: name.to_owned(),
             program,
             args,
             env: vec![("HOME".into(), self.dir.display().to_string())],
             log: self.log(name),
             grace: Duration::ZERO, // nothing of its state is kept
-        })?;
-        self.processes().push(process);
+        };
+        self.processes().push(Guarded::spawn(&spec)?);
+        if name == "kwok" {
+            self.keep_running(spec);
+        }
         Ok(())
+    }
+
+    /// Starts a program again whenever it ends by itself, until it is killed here: kwok 0.8 may end with `concurrent map writes` when there
+    /// are pods as it starts.
+    fn keep_running(&self, spec: Spec) {
+        let processes = Arc::downgrade(&self.processes);
+        std::thread::spawn(move || {
+            while let Some(processes) = processes.upgrade() {
+                {
+                    let mut processes = processes.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                    let Some(process) = processes.iter_mut().find(|it| it.name() == spec.name) else { return };
+                    if process.ended().is_some() {
+                        match Guarded::spawn(&spec) {
+                            Ok(again) => *process = again,
+                            Err(_) => return, // its log says why
+                        }
+                    }
+                }
+                drop(processes);
+                std::thread::sleep(RESTARTED_WITHIN);
+            }
+        });
     }
 
     fn write_identities(&self) -> Result<()> {

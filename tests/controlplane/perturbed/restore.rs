@@ -15,10 +15,17 @@ async fn walk(ground: &Ground) -> anyhow::Result<()> {
             ground.ends_as_expected(step).await?;
         }
         ground.plane.save().await?;
+        let lease = ground.lease_version().await?;
         for step in STEPS.iter().copied().take(saved_after(lost) + 1).skip(saved_after(saved) + 1) {
             ground.take(step).await?;
             ground.ends_as_expected(step).await?;
         }
+        // A backup is older than the last renewal of the Lease, by which a restore is noticed.
+        eventually(Duration::from_secs(30), "the Lease is renewed after the backup", || async {
+            let now = ground.lease_version().await?;
+            Ok(Eventually::when(now != lease, || now))
+        })
+        .await?;
         ground.plane.restore().await?;
         let controller = &ground.replicas[0].controller;
         eventually(Duration::from_secs(30), "the controller ends by itself", || async {

@@ -185,6 +185,12 @@ impl Ground {
         silent.await.unwrap();
     }
 
+    /// The resourceVersion of the Lease of the leader.
+    pub async fn lease_version(&self) -> Result<String> {
+        let admin = Kubectl::new(&self.plane).namespace("kube-system");
+        admin.run(["get", "lease/atomix-controller", "-o", "jsonpath={.metadata.resourceVersion}"]).await
+    }
+
     async fn dump(&self) -> Result<Dump> {
         Dump::take(&self.kubectl, &self.kinds).await
     }
