@@ -1,7 +1,7 @@
 //! One table lists what may be written for a database: `tests/admission/`, a manifest a row. The host and the API server's
 //! policy, which sees the controller's account only, reach the same verdict on each.
 
-use atomix_decide::admission::{self, Admitted};
+use atomix_decide::admission::{self, Admitted, Kept};
 use atomix_model::contract::{ClassSeen, DatabaseSeen, Descriptor, ObjectKind, Plan, PlannedObject, Request};
 use atomix_model::crd::{Database, DatabaseSpec};
 use atomix_model::grants::Grants;
@@ -106,7 +106,7 @@ fn admitted(row: &Row, database: &Database) -> Result<Admitted, String> {
         unsupported: Vec::new(),
         notes: Vec::new(),
     };
-    admission::admit(&plan, &request, database, &descriptor, &grants, "kube-system.atomix-controller")
+    admission::admit(&plan, &request, database, &descriptor, &grants, "kube-system.atomix-controller", &Kept::default())
 }
 
 /// Definitions of what other projects bring: of gateways and of snapshots.

@@ -322,3 +322,45 @@ async fn a_rollout_that_waits_for_members_that_cannot_start_goes_on() {
     ns.until("pods", "all members run", |pods| pods.len() == 3 && pods.iter().all(|pod| has(pod, "Ready", "True", "")))
         .await;
 }
+
+#[tokio::test]
+async fn what_runs_keeps_its_secret_although_the_class_no_longer_names_it() {
+    let fixture = shared_fixture().await;
+    fixture.install("etcd").await.unwrap();
+    fixture.serves("etcd").await.unwrap();
+    let ns = fixture.namespace("kept").await;
+    let volume = json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let spec = json!({"replicas": 1, "peerTls": {"secretName": "peers"}, "volumeClaimTemplate": volume});
+    ns.create_ready(&Manifests::class("EtcdStorageClass", "etcd", spec).database("db", 2)).await;
+    ns.settled().await;
+    let before = children(&ns).await;
+    let set_peers = async |peers: Value| {
+        let patch = json!({"spec": {"peerTls": peers}}).to_string();
+        ns.kubectl(["patch", "etcdstorageclass/etcd", "--type=merge", "-p", &patch]).await;
+    };
+    let not_taken = |db: &Value| {
+        let message = condition(db, "Accepted")["message"].as_str().unwrap_or_default();
+        has(db, "Accepted", "False", "ChangeNotTaken") && message.contains("spec.peerTls")
+    };
+    set_peers(Value::Null).await;
+    ns.until("database/db", "the edit is not taken", |found| found.iter().any(not_taken)).await;
+    assert_same(&children(&ns).await, &before);
+
+    ns.kubectl(["delete", "service/db-1-hs", "service/db-2"]).await;
+    ns.until("services", "both are made again", |services| services.len() == 4).await;
+    ns.kubectl(["scale", "database/db", "--replicas=3"]).await;
+    ns.until("database/db", "a new partition is there", |found| found.iter().any(|db| db["status"]["ready"] == "3/3")).await;
+    assert!(!ns.one("statefulset/db-3").await["spec"]["template"].to_string().contains("peers"), "as the class has it now");
+
+    ns.kubectl(["delete", "statefulset/db-1"]).await;
+    let is_explained = |db: &Value| {
+        let text = db["status"]["conditions"].to_string();
+        has(db, "Degraded", "True", "SecretNotNamed") && text.contains("Set spec.peerTls.secretName of the class to peers")
+    };
+    ns.until("database/db", "the way out is named", |found| found.iter().any(is_explained)).await;
+    ns.kubectl(["delete", "statefulset/db-3"]).await;
+    ns.wait_created("statefulset/db-3").await; // what needs no Secret is repaired meanwhile
+    set_peers(json!({"secretName": "peers"})).await;
+    ns.wait_created("statefulset/db-1").await;
+    ns.wait("database/db", "Ready").await;
+}

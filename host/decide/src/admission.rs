@@ -1,6 +1,7 @@
 //! Whether a plan may be written: checks it against what was granted and against what a tenant may do, and stamps each
 //! object with namespace, owner, labels and hash. Pure: knows no client and no clock. Only here is an [`Admitted`] made.
 
+mod kept;
 mod ownership;
 mod pods;
 mod references;
@@ -16,6 +17,7 @@ use atomix_model::crd::{Database, Partition};
 use atomix_model::grants::Grants;
 use atomix_model::object::Kind;
 use atomix_model::{denied_kinds, names};
+pub use kept::Kept;
 use ownership::{Asked, Own};
 
 /// A plan that may be written.
@@ -94,7 +96,7 @@ const TEMPLATES: [(&str, &str, &str); 8] = [
     ("batch", "Job", "/spec/template"),
 ];
 
-/// Admits a plan, or returns what in it is not allowed and where.
+/// Admits a plan, or returns what in it is not allowed and where. `kept` is what running storage holds, whatever its class names by now.
 pub fn admit(
     plan: &Plan,
     request: &Request,
@@ -102,6 +104,7 @@ pub fn admit(
     descriptor: &Descriptor,
     grants: &Grants,
     controller: &str,
+    kept: &Kept,
 ) -> Result<Admitted, String> {
     let stamp = Stamp::of(database, &request.database.database_label);
     let mut objects: Vec<Stamped> = request
@@ -111,7 +114,7 @@ pub fn admit(
         .collect();
     let mut hashed = Vec::with_capacity(plan.objects.len());
     let class_kind = descriptor.class_kinds.iter().find(|kind| kind.kind == request.class.kind);
-    let own = Own::of(plan, request, class_kind.map(|kind| &kind.spec_schema));
+    let own = Own::of(plan, request, class_kind.map(|kind| &kind.spec_schema), kept);
     for object in &plan.objects {
         let in_object = |what: String| plain(&format!("object {:?}: {what}", object.id));
         let kind = kind_of(object, descriptor, grants).map_err(in_object)?;

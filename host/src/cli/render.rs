@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::plugin::{Plugin, load};
 use crate::pack;
-use atomix_decide::{admission, observe, schema};
+use atomix_decide::admission::{self, Kept};
+use atomix_decide::{observe, schema};
 use atomix_model::contract::{ClassKind, FieldError, Plan, Refusal, plain};
 use atomix_model::crd::database::ClassInUse;
 use atomix_model::crd::{Database, GROUP, STORAGE_GROUP, VERSION, conversion, definitions, rules};
@@ -126,8 +127,9 @@ fn rendered(database: &Database, classes: &[Value], plugins: &[Plugin], domain: 
     let plan = plugin.revision.plan(&request)?.map_err(refused)?;
     print_remarks(database, &plan);
     let grants = Grants::of(&pack::role(descriptor, false));
-    let admitted = admission::admit(&plan, &request, database, descriptor, &grants, "kube-system.atomix-controller")
-        .map_err(|why| anyhow!("plugin {} {} planned what may not be: {why}", descriptor.name, descriptor.version))?;
+    let admitted =
+        admission::admit(&plan, &request, database, descriptor, &grants, "kube-system.atomix-controller", &Kept::default())
+            .map_err(|why| anyhow!("plugin {} {} planned what may not be: {why}", descriptor.name, descriptor.version))?;
     Ok(admitted.objects.into_iter().map(|object| offline(object.manifest)).collect())
 }
 

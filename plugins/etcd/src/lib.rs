@@ -57,12 +57,13 @@ fn plan(seen: &Seen<EtcdClass>) -> Result<Plan, Refusal> {
         let running = clusters.running(id);
         let cluster = Cluster::of(seen, id, running);
         let health = cluster.members.health(running.with.replicas);
-        let others = cluster.members.claims_of_others(running.with.replicas);
-        let formed = Formed::of(&cluster.members, running.with.replicas, &health, others.is_none());
+        let not_started =
+            cluster.members.claims_of_others(running.with.replicas).or_else(|| cluster.secret_that_nobody_names());
+        let formed = Formed::of(&cluster.members, running.with.replicas, &health, not_started.is_none());
         plan = plan
             .object(format!("peers-{id}"), formed.remembering(cluster.peers())) // must resolve before members start
             .object(format!("config-{id}"), formed.config());
-        if others.is_none() {
+        if not_started.is_none() {
             plan = plan.object(format!("members-{id}"), cluster.set(formed.image()));
         }
         if !image_noted {
@@ -75,7 +76,7 @@ fn plan(seen: &Seen<EtcdClass>) -> Result<Plan, Refusal> {
                 id,
                 ready: health.quorum(),
                 endpoints: vec![seen.endpoint(service, CLIENT_PORT)],
-                problem: others.or_else(|| formed.problem(running.with.replicas, health.problem)),
+                problem: not_started.or_else(|| formed.problem(running.with.replicas, health.problem)),
             });
     }
     if seen.partitions.iter().any(|partition| clusters.running(partition.id).claim.is_none()) {

@@ -1,7 +1,7 @@
 //! The objects of one cluster, as the YAML that they become. It decides nothing: what runs is given, the rest is
 //! as the class has it.
 
-use atomix_sdk::{Members, Seen, Value, duration_text, json, set};
+use atomix_sdk::{Members, Reason, Seen, Value, duration_text, json, reason, set};
 
 use crate::class::{CompactionMode, EtcdClass, RETENTION};
 use crate::formed::STATE;
@@ -217,6 +217,20 @@ impl<'a> Cluster<'a> {
             more("peer-trusted-ca-file", "/etc/etcd/peer-tls/ca.crt");
         }
         flags
+    }
+
+    /// Why members that are gone are not made again: their data want the Secret they were started with, which the class names no more and
+    /// no live StatefulSet holds, so that no plan may mount it.
+    pub fn secret_that_nobody_names(&self) -> Option<Reason> {
+        let Members { name, seen, .. } = &self.members;
+        let secret = self.peer_secret().filter(|_| seen.class.peer_tls.is_none())?;
+        seen.object("StatefulSet", name).is_none().then(|| {
+            let what = format!(
+                "{name} is gone and not made again: its members reach each other over TLS with Secret {secret}, and the class does not \
+                 name it any more. Set spec.peerTls.secretName of the class to {secret}"
+            );
+            reason("SecretNotNamed", what)
+        })
     }
 
     fn client_secret(&self) -> Option<&str> {

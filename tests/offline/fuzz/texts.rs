@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use atomix_controller_kube::catalog;
 use atomix_controller_kube::webhook::conversion_review;
-use atomix_decide::admission;
+use atomix_decide::admission::{self, Kept};
 use atomix_model::contract::{ObjectKind, Plan, PlannedObject, Request};
 use atomix_model::crd::{Database, DatabaseSpec};
 use atomix_model::grants::Grants;
@@ -121,7 +121,9 @@ fn any_object_of_a_plan_is_admitted_as_the_databases_own_or_refused() {
             unsupported: Vec::new(),
             notes: Vec::new(),
         };
-        let Ok(admitted) = admission::admit(&plan, &request, &database, &descriptor, &all, "a.b") else { return Ok(()) };
+        let Ok(admitted) = admission::admit(&plan, &request, &database, &descriptor, &all, "a.b", &Kept::default()) else {
+            return Ok(());
+        };
         let it = &admitted.objects.iter().find(|object| object.kind.kind != "Partition").ok_or("it is lost")?.manifest;
         let meta = &it["metadata"];
         let owned = it["kind"] == "PersistentVolumeClaim" || meta["ownerReferences"][0]["uid"] == "u";

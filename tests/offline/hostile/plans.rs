@@ -2,7 +2,7 @@
 //! and admission.
 
 use atomix_controller_kube::catalog;
-use atomix_decide::admission;
+use atomix_decide::admission::{self, Kept};
 use atomix_model::contract::{
     ClassSeen, DatabaseSeen, FieldError, Note, PartitionState, PartitionWanted, Plan, Refusal, Request,
 };
@@ -514,9 +514,11 @@ fn message_of(guest: &Guest) -> Option<String> {
         message = match revision.plan(&request) {
             Err(fault) => Some(fault.to_string()),
             Ok(Err(refusal)) => panic!("{refusal:?}"),
-            Ok(Ok(plan)) => admission::admit(&plan, &request, &database, revision.descriptor(), &all, "a.b")
-                .err()
-                .map(|why| format!("the plan of {} is not admitted: {why}", catalog::title(&revision))),
+            Ok(Ok(plan)) => {
+                admission::admit(&plan, &request, &database, revision.descriptor(), &all, "a.b", &Kept::default())
+                    .err()
+                    .map(|why| format!("the plan of {} is not admitted: {why}", catalog::title(&revision)))
+            }
         };
     });
     assert!(heap.bytes_max < HEAP_MAX, "{} bytes of heap: {message:?}", heap.bytes_max);

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::kept::Kept;
 use super::{drop_nulls, items, text};
 use atomix_model::contract::{Plan, Request};
 
@@ -24,10 +25,12 @@ pub(super) struct Own<'a> {
     /// The class's spec, without nulls, and without what its plugin's schema put there: the user did not write that.
     pub class: Value,
     words: BTreeSet<String>,
+    /// What its workloads hold already.
+    kept: &'a Kept,
 }
 
 impl<'a> Own<'a> {
-    pub fn of(plan: &'a Plan, request: &'a Request, schema: Option<&Value>) -> Own<'a> {
+    pub fn of(plan: &'a Plan, request: &'a Request, schema: Option<&Value>, kept: &'a Kept) -> Own<'a> {
         let manifests = || plan.objects.iter().map(|object| &object.manifest);
         let planned = manifests().map(|manifest| (text(manifest, "/kind"), text(manifest, "/metadata/name")));
         let observed = request.observed.iter().map(|seen| (seen.kind.as_str(), seen.name.as_str()));
@@ -48,6 +51,7 @@ impl<'a> Own<'a> {
             claims: claims.collect(),
             class,
             words,
+            kept,
         }
     }
 
@@ -59,6 +63,16 @@ impl<'a> Own<'a> {
                 && self.claims.iter().any(|start| name.strip_prefix(start.as_str()).is_some_and(ordinal))
         };
         self.made.contains(&(kind, name)) || self.names(name) || is_claim()
+    }
+
+    /// Whether pods may read an object: the database's own, one that the class names, or one that they read already.
+    pub fn reads(&self, kind: &str, name: &str) -> bool {
+        self.has(kind, name) || self.kept.reads(kind, name)
+    }
+
+    /// Whether a claim may have this in its spec: as it stands in the class, or as it stands in the claims already.
+    pub fn claims(&self, field: &str, value: &Value) -> bool {
+        self.holds(value) || self.kept.claims(field, value)
     }
 
     /// Whether the class holds this name, or this number, anywhere.

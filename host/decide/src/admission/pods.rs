@@ -132,7 +132,7 @@ fn projected(source: &Value, own: &Own<'_>) -> Result<(), String> {
 fn refers(own: &Own<'_>, kind: &str, name: Option<&Value>, path: &str) -> Result<(), String> {
     let name = name.and_then(Value::as_str).unwrap_or_default();
     let public = kind == "ConfigMap" && name == "kube-root-ca.crt"; // readable by every pod
-    match public || own.has(kind, name) {
+    match public || own.reads(kind, name) {
         true => Ok(()),
         false => Err(format!("{path} is {name:?}: no {kind} of this plan, nor one that the class names")),
     }

@@ -255,15 +255,17 @@ fn snapshot(spec: &Value, own: &Own<'_>) -> Checked {
 pub(super) fn claim(spec: &Value, path: &str, own: &Own<'_>, asked: &mut Asked) -> Checked {
     for field in ["dataSource", "dataSourceRef"] {
         let Some(source) = spec.get(field).filter(|source| is_set(source)) else { continue };
-        if !["", own.namespace].contains(&text(source, "/namespace")) && !own.holds(source) {
+        if !["", own.namespace].contains(&text(source, "/namespace")) && !own.claims(field, source) {
             return Err(format!("{path}.{field} is of another namespace, and the class does not have it"));
         }
-        named(own, text(source, "/kind"), text(source, "/name"), &format!("{path}.{field}"))?;
+        if !own.claims(field, source) {
+            named(own, text(source, "/kind"), text(source, "/name"), &format!("{path}.{field}"))?;
+        }
         asked.insert("claim-source");
     }
     for field in ["volumeName", "selector"] {
         let Some(value) = spec.get(field).filter(|value| !empty(value) && is_set(value)) else { continue };
-        if !own.holds(value) {
+        if !own.claims(field, value) {
             return Err(format!("{path}.{field} takes a volume that the class does not name"));
         }
         asked.insert("claim-source");

@@ -24,6 +24,16 @@ fn check(class: Value, manifest: Value) -> Result<Admitted, String> {
 }
 
 fn admitted(class: Value, manifest: Value, emits: Vec<ObjectKind>, grants: &Grants) -> Result<Admitted, String> {
+    admitted_beside(&Kept::default(), class, manifest, emits, grants)
+}
+
+fn admitted_beside(
+    kept: &Kept,
+    class: Value,
+    manifest: Value,
+    emits: Vec<ObjectKind>,
+    grants: &Grants,
+) -> Result<Admitted, String> {
     let descriptor =
         Descriptor { name: "p".into(), version: "1".into(), class_kinds: Vec::new(), emits, watches: Vec::new() };
     let mut database = Database::new("d", DatabaseSpec { partitions: 1, ..DatabaseSpec::default() });
@@ -37,7 +47,7 @@ fn admitted(class: Value, manifest: Value, emits: Vec<ObjectKind>, grants: &Gran
         unsupported: Vec::new(),
         notes: Vec::new(),
     };
-    admit(&plan, &request, &database, &descriptor, grants, "kube-system.atomix-controller")
+    admit(&plan, &request, &database, &descriptor, grants, "kube-system.atomix-controller", kept)
 }
 
 fn request_with(class: Value) -> Request {
@@ -229,9 +239,43 @@ fn what_a_schema_puts_into_a_class_is_not_the_users_word() {
     let class = json!({"priorityClassName": "storage", "pods": {"tolerations": [{"operator": "Exists"}], "secret": "ours"}});
     let plan = Plan { objects: Vec::new(), partitions: Vec::new(), unsupported: Vec::new(), notes: Vec::new() };
     let request = request_with(class);
-    let (free, held) = (Own::of(&plan, &request, None), Own::of(&plan, &request, Some(&schema)));
+    let kept = Kept::default();
+    let (free, held) = (Own::of(&plan, &request, None, &kept), Own::of(&plan, &request, Some(&schema), &kept));
     assert!(free.names("storage") && free.holds(&json!({"operator": "Exists"})));
     assert!(!held.names("storage") && !held.holds(&json!({"operator": "Exists"})) && held.names("ours"));
+}
+
+#[test]
+fn what_pods_and_claims_hold_already_is_kept_where_the_class_no_longer_says_it() {
+    let all = Grants::of(&json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]}));
+    let with = |secret: &str, variable: &str, volume: &str| {
+        let mut set = set(json!({
+            "automountServiceAccountToken": false,
+            "volumes": [{"name": "tls", "secret": {"secretName": secret}}],
+            "containers": [{"name": "a", "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": variable, "key": "k"}}}]}],
+        }));
+        let claim = json!({"metadata": {"name": "data"}, "spec": {"volumeName": volume}});
+        set["spec"]["volumeClaimTemplates"] = json!([claim]);
+        set
+    };
+    let mut live = with("peer", "password", "disk");
+    // No Secret is read by this name: labels and annotations are anybody's words.
+    live["spec"]["template"]["metadata"]["annotations"] = json!({"secretName": "noted"});
+    let mut kept = Kept::default();
+    kept.add(&live, "/spec/template");
+    let admit = |kept: &Kept, manifest: Value| {
+        admitted_beside(kept, json!({}), manifest, vec![object_kind("apps", "StatefulSet", "statefulsets")], &all).map(drop)
+    };
+    assert_eq!(admit(&kept, with("peer", "password", "disk")), Ok(()));
+    for (manifest, named) in [
+        (with("noted", "password", "disk"), "secret.secretName"),
+        (with("peer", "noted", "disk"), "secretKeyRef.name"),
+        (with("peer", "password", "other"), "volumeName"),
+    ] {
+        let why = admit(&kept, manifest).expect_err("it was not there");
+        assert!(why.contains(named), "{why}");
+    }
+    assert!(admit(&Kept::default(), with("peer", "password", "disk")).is_err(), "nothing is kept where nothing runs");
 }
 
 #[test]

@@ -27,7 +27,7 @@ use crate::catalog::{Catalog, Plugin};
 use atomix_controller_io::cache::{Caches, Events};
 use atomix_controller_io::leader::{Leadership, RunningPass};
 use atomix_controller_io::metrics::{Metrics, Planned as PlanResult, Reconciled};
-use atomix_decide::admission;
+use atomix_decide::admission::{self, Kept};
 use atomix_decide::intent;
 use atomix_decide::objects::Owner;
 use atomix_decide::observe::{self, Class};
@@ -245,7 +245,9 @@ fn admissible(
     ctx: &Context,
 ) -> Result<admission::Admitted, Fault> {
     let controller = format!("{}.{}", ctx.options.namespace, ctx.options.name);
-    admission::admit(plan, request, database, plugin.revision.descriptor(), &plugin.grants, &controller).map_err(|why| {
+    let descriptor = plugin.revision.descriptor();
+    let kept = Kept::of(descriptor, database, &ctx.caches);
+    admission::admit(plan, request, database, descriptor, &plugin.grants, &controller, &kept).map_err(|why| {
         let title = crate::catalog::title(&plugin.revision);
         ctx.metrics.planned(&plugin.revision.descriptor().name, PlanResult::NotAdmitted, Duration::ZERO);
         Fault::Plugin { message: format!("the plan of {title} is not admitted: {why}") }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use atomix_decide::admission::{self, Admitted, Stamped};
+use atomix_decide::admission::{self, Admitted, Kept, Stamped};
 use atomix_decide::intent::{self, Intent};
 use atomix_decide::objects::{self, Decision, Memory, Owner, Standing, Writing, decide};
 use atomix_decide::observe::{self, Class};
@@ -129,7 +129,8 @@ fn planned(database: &Database, class: &Class, revision: Revision, lookup: &Look
     let request = observe::observe(database, class, per_cluster, &descriptor, lookup, "cluster.local")?;
     let failed = || Fault::Plugin { message: format!("plugin {revision:?} trapped") };
     let plan = revision.plan(&request).ok_or_else(failed)?;
-    let admitted = admission::admit(&plan, &request, database, &descriptor, &grants, "kube-system.atomix-controller");
+    let kept = Kept::of(&descriptor, database, lookup);
+    let admitted = admission::admit(&plan, &request, database, &descriptor, &grants, "kube-system.atomix-controller", &kept);
     let admitted = admitted.map_err(|why| Fault::Plugin { message: format!("not admitted: {why}") })?;
     Ok((plan, admitted))
 }
