@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::amount::quantity;
 use crate::claim::{self, ClaimTemplate};
 use crate::{FieldError, Seen, field_error, json, set, text};
 
@@ -91,6 +92,19 @@ impl Pods {
                 wrong(&format!("spec.resources.{field}"), "unknown; requests and limits are accepted");
             }
         }
+        for part in ["requests", "limits"] {
+            let path = format!("spec.resources.{part}");
+            match self.given("resources").map(|resources| &resources[part]) {
+                None | Some(Value::Null) => {}
+                Some(Value::Object(amounts)) => {
+                    for (name, amount) in amounts.iter().filter(|(_, amount)| quantity(amount).is_none()) {
+                        let found = format!("{}; an amount like 500m or 1Gi is expected", text(amount));
+                        wrong(&format!("{path}.{name}"), &found);
+                    }
+                }
+                Some(_) => wrong(&path, "an object is expected"),
+            }
+        }
         for (at, field) in self.unset().enumerate() {
             let (path, name) = (format!("spec.{UNSET}[{at}]"), field.as_str().unwrap_or_default());
             if !RESTRICTED.contains(&name) {
@@ -105,6 +119,12 @@ impl Pods {
             if !(variable["value"].is_null() || variable["value"].is_string()) {
                 let found = format!("{}; a text is expected, in quotes", text(&variable["value"]));
                 wrong(&format!("spec.env[{at}].value"), &found);
+            }
+            // An API server takes an empty one in the place of another, drops it, and refuses it from then on.
+            let from = &variable["valueFrom"];
+            if !from.is_null() && from.as_object().is_none_or(|from| from.values().all(Value::is_null)) {
+                let found = format!("{}; a source is expected, such as fieldRef", text(from));
+                wrong(&format!("spec.env[{at}].valueFrom"), &found);
             }
             match variable["name"].as_str().unwrap_or_default() {
                 "" => wrong(&path, "missing"),

@@ -325,7 +325,7 @@ fn fault(action: &str, title: &str, error: &Error) -> Fault {
         404 => Fault::Cluster { reason: Reason::NotFound, message },
         409 => Fault::Cluster { reason: Reason::Conflict, message },
         400 | 415 | 422 => Fault::Refused { message },
-        500 if is_unknown_field(&status.message) => Fault::Refused { message },
+        500 if does_not_fit(&status.message) => Fault::Refused { message },
         _ => Fault::Cluster { reason: Reason::ApiUnavailable, message },
     }
 }
@@ -338,13 +338,31 @@ fn is_taken(status: &Status) -> bool {
 
 /// Whether an answer 500 means that the manifest does not fit the kind's schema, as API servers answer a server-side apply
 /// of such.
-fn is_unknown_field(message: &str) -> bool {
-    message.contains("failed to create typed patch object") || message.contains("field not declared in schema")
+fn does_not_fit(message: &str) -> bool {
+    // Of another type, of an unknown field; an amount that is none.
+    let refusals = ["failed to create typed patch object", "field not declared in schema", "failed to convert new object"];
+    refusals.iter().any(|refusal| message.contains(refusal))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_answer_500_that_speaks_of_the_manifest_is_no_failure_of_the_api() {
+        let sorted = |message: &str| {
+            let status = serde_json::json!({"status": "Failure", "code": 500, "message": message});
+            fault("apply", "Deployment a", &Error::Api(Box::new(serde_json::from_value(status).expect("a Status"))))
+        };
+        for message in [
+            "failed to create typed patch object (n/a; apps/v1, Kind=StatefulSet): .spec.replicas: expected numeric, got string",
+            "failed to convert new object (n/a; apps/v1, Kind=Deployment) to proper version: unable to convert unstructured object \
+             to apps/v1, Kind=Deployment: quantities must match the regular expression '^([+-]?[0-9.]+)$'",
+        ] {
+            assert!(matches!(sorted(message), Fault::Refused { .. }), "{message}");
+        }
+        assert_eq!(sorted("etcdserver: leader changed").reason(), Reason::ApiUnavailable);
+    }
 
     #[test]
     fn a_name_is_taken_by_the_policys_word_and_not_by_what_a_message_quotes() {
