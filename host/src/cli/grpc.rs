@@ -36,7 +36,7 @@ pub struct Flags {
     #[arg(long, env = "ATOMIX_GRPC_WRITE_NAMESPACES", value_delimiter = ',', value_name = "NAMES")]
     grpc_write_namespaces: Vec<String>,
 
-    /// Most gRPC calls that go on at a time, streams included; what is beyond is told RESOURCE_EXHAUSTED.
+    /// Most gRPC calls that go on at a time, streams included; calls beyond end with RESOURCE_EXHAUSTED.
     #[arg(long, env = "ATOMIX_GRPC_CALLS_MAX", default_value_t = limits::GRPC_CALLS_MAX, value_name = "NUMBER")]
     grpc_calls_max: usize,
 

@@ -47,7 +47,7 @@ struct Pack {
     namespace: String,
 }
 
-/// Tell what a plugin is: name, version and digest, classes, protocols of groups, kinds that it writes and watches, size and fuel.
+/// Describe a plugin: name, version and digest, classes, protocols of groups, kinds that it writes and watches, size and fuel.
 #[derive(clap::Args, Debug)]
 struct Inspect {
     /// The plugin: a WebAssembly component, as it is or in gzip; - for standard input.

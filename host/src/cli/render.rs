@@ -22,7 +22,7 @@ use atomix_sandbox::Sandbox;
 /// Print what the controller would write for databases, as YAML, without a cluster.
 ///
 /// Databases (v1beta2 or v1beta3) and their storage classes are read from files, plugins from components. Each is checked against its
-/// schema, as the API server would, and each class by its plugin too. What is refused is told on standard error, and the exit code is 1.
+/// schema, as the API server would, and each class by its plugin too. What is refused is printed on standard error, and the exit code is 1.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     /// Files of Databases and storage classes; - for standard input.

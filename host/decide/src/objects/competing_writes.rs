@@ -63,7 +63,7 @@ impl CompetingWrites {
 
     /// The row with the field that was found changed, and by whom as far as `metadata.managedFields` records it.
     pub fn with_competitor(self, object: &Stamped, live: Option<&Live>, managed_fields: &Value) -> CompetingWrites {
-        let Some(live) = live else { return CompetingWrites { found: "somebody deletes it".to_owned(), ..self } };
+        let Some(live) = live else { return CompetingWrites { found: "it is deleted".to_owned(), ..self } };
         let Err(difference) = check_applied(&object.manifest, &live.body) else {
             return CompetingWrites { found: format!("its annotation {} is removed or changed", names::HASH), ..self };
         };

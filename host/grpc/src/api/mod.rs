@@ -139,8 +139,11 @@ pub async fn serve(
         stopping: stop.clone(),
     });
     let background = [
-        tasks::vital("feed", informer::run(api.clone(), options.scope, ready.clone())),
-        tasks::vital("sweep", garbage_collection::run(api.clone(), parts.replicas, parts.leading, ready.subscribe())),
+        tasks::vital("informer", informer::run(api.clone(), options.scope, ready.clone())),
+        tasks::vital(
+            "garbage-collection",
+            garbage_collection::run(api.clone(), parts.replicas, parts.leading, ready.subscribe()),
+        ),
     ];
     let (reporter, health) = tonic_health::server::health_reporter();
     let health_published = tasks::vital("health", publish_health(reporter, ready.subscribe(), stop.clone()));

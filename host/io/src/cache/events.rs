@@ -1,4 +1,4 @@
-//! What Kubernetes tells of objects in Events, watched namespace by namespace and only while somebody asks: a cluster in which nothing is
+//! What Kubernetes reports of objects in Events, watched namespace by namespace and only while somebody asks: a cluster in which nothing is
 //! unexplained has no such watch. Knows no database and no cause.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +20,7 @@ use crate::tasks;
 use atomix_model::object::{Key, Kind, Told};
 use atomix_model::{limits, message_text};
 
-/// What is watched of a namespace: warnings, and all about claims, whose causes are told as if they were none.
+/// What is watched of a namespace: warnings, and all about claims, whose causes are reported as if they were none.
 const WATCHED: [&str; 2] = ["type=Warning", "type!=Warning,involvedObject.kind=PersistentVolumeClaim"];
 
 /// The namespaces whose Events are watched.
@@ -107,7 +107,7 @@ impl Events {
                         news |= told.is_some_and(|told| store.put(told));
                     }
                     Ok(Event::InitDone) => listing = false,
-                    Ok(Event::Delete(_)) => {} // they go after an hour; that nothing is told any more tells nothing
+                    Ok(Event::Delete(_)) => {} // they go after an hour; the absence of Events means nothing
                     Err(error) => tracing::debug!(%error, namespace, "Events cannot be watched; trying again"),
                 }
                 if news && !listing {

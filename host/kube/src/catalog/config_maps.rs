@@ -93,7 +93,7 @@ pub(super) fn by_plugin<T>(all: Vec<T>, plugin: impl Fn(&T) -> &String) -> BTree
     plugins
 }
 
-/// What a ConfigMap brings. One whose label is no plugin's name is told of under a name that is made of it: no StoragePlugin could have
+/// What a ConfigMap brings. One whose label is no plugin's name is reported under a name that is made of it: no StoragePlugin could have
 /// the label's.
 fn source(map: &ConfigMap) -> Source {
     let text = |field: Option<&str>| field.unwrap_or_default().to_owned();

@@ -80,7 +80,7 @@ pub struct StorageClassRef {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseStatus {
-    /// The generation of the spec that this status speaks of; -1 while nobody has written it.
+    /// The generation of the spec that this status is of; -1 while nobody has written it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 
@@ -165,7 +165,7 @@ pub struct ClassInUse {
     /// Name of the class.
     #[schemars(length(max = 253))]
     pub name: String,
-    /// The generation of the class that this status speaks of.
+    /// The generation of the class that this status is of.
     #[serde(default)]
     pub generation: i64,
     /// The namespace that the reference named when the class was found (empty: the database's own), to see an edit of it.

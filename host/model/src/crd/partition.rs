@@ -62,7 +62,7 @@ pub struct PartitionSpec {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PartitionStatus {
-    /// The generation of the spec that this status speaks of; -1 while nobody has written it.
+    /// The generation of the spec that this status is of; -1 while nobody has written it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Whether enough members are ready for the partition to answer.

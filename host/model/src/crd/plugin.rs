@@ -64,7 +64,7 @@ pub struct StoragePluginSpec {}
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StoragePluginStatus {
-    /// The generation of the object that this status speaks of; -1 while nobody has written it.
+    /// The generation of the object that this status is of; -1 while nobody has written it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Serving: the newest bytes serve. Loading: they are being loaded; the revision named here serves meanwhile. Refused: the newest bytes were refused; the revision named here serves on, if there is
