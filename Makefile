@@ -5,14 +5,14 @@ DENY = target/tools/bin/cargo-deny
 DENY_VERSION = 0.20.2
 
 # What `make soak` runs over and over, each time with another seed: a test program, and the tests of it.
-SOAK = offline:fuzz controlplane:any_grpc_request controlplane:perturbed
+SOAK = offline:fuzz controlplane:any_grpc_request controlplane:inputs controlplane:perturbed
 
 # How many tests run at a time: those on a cluster wait for it more than they compute.
 THREADS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
-# Walks of tests/controlplane/perturbed. They need all processors: other tests beside them would run into their deadlines. All of them run
-# in `make soak`.
-HEAVY = kills faults restore
+# Walks of tests/controlplane/perturbed and inputs. They need all processors: other tests beside them would run into their deadlines. All of
+# them run in `make soak`.
+HEAVY = perturbed::kills perturbed::faults perturbed::restore inputs::
 
 # Another version of Kubernetes than usual, e.g. make test-controlplane KUBERNETES=1.33: see tests/kubernetes/kubernetes-*
 export ATOMIX_KUBERNETES = $(KUBERNETES)
@@ -62,8 +62,8 @@ test: toolchain $(DENY) ## Prove everything: style, lints, documentation, licenc
 	$(CLUSTER) build
 	$(CLUSTER) clients
 	$(CLUSTER) manifests
-	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 RUST_TEST_THREADS=$(THREADS) cargo test --workspace -- --skip perturbed
-	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 RUST_TEST_THREADS=$(THREADS) cargo test --workspace --test controlplane -- $(HEAVY:%=perturbed::%)
+	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 RUST_TEST_THREADS=$(THREADS) cargo test --workspace -- --skip perturbed --skip inputs::
+	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 RUST_TEST_THREADS=$(THREADS) cargo test --workspace --test controlplane -- $(HEAVY)
 	$(CLUSTER) rights
 	@if $(CLUSTER) nodes; then $(MAKE) test-nodes; \
 	else echo "NOT RUN here: the tests on real nodes, for the reason above (make test-nodes)"; fi
@@ -77,8 +77,8 @@ test-controlplane: harness ## Prove it on a control plane alone; KUBERNETES=1.33
 	$(CLUSTER) build
 	$(CLUSTER) clients
 	$(CLUSTER) manifests
-	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 RUST_TEST_THREADS=$(THREADS) cargo test --package atomix-tests --test controlplane -- --skip perturbed
-	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 RUST_TEST_THREADS=$(THREADS) cargo test --package atomix-tests --test controlplane -- $(HEAVY:%=perturbed::%)
+	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 RUST_TEST_THREADS=$(THREADS) cargo test --package atomix-tests --test controlplane -- --skip perturbed --skip inputs::
+	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 RUST_TEST_THREADS=$(THREADS) cargo test --package atomix-tests --test controlplane -- $(HEAVY)
 	$(CLUSTER) rights
 
 test-nodes: harness ## Prove it on real nodes with real storage (root, Linux)

@@ -1,17 +1,21 @@
-//! Every call with any request: it is answered, or refused with a message by which the client can correct it, and nothing
-//! but names reaches the API server.
+//! Every call with any request: it is answered, or refused with a message that names the field to correct, and nothing but names
+//! reaches the API server.
+
+use std::collections::BTreeMap;
 
 use harness::controller::USER;
 use harness::fixture::shared_fixture;
 use harness::grpc::{controller as one, database as two, membership as peers, primitive};
-use harness::seed;
+use harness::seed::{self, Dice};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use prost::Message;
 use prost_types::Any;
 
-use super::http2_frames::{Wire, database_and_pod, framed, methods};
+use super::field_names::is_word;
+use super::grpc_descriptors::described;
+use super::http2_frames::{Wire, database_and_pod, framed};
 
 /// Requests that are sent to each method.
 const REQUESTS: usize = 250;
@@ -90,11 +94,14 @@ async fn any_request_is_answered_or_refused() {
     let mut runner = TestRunner::new(Config { rng_seed: RngSeed::Fixed(seed::seed()), ..Config::default() });
     let mark = ns.fixture().mark().await;
     let mut refused = 0;
-    let methods = methods();
+    let ((methods, messages), dice) = (described(), Dice::new(seed::seed()));
+    let mut nameless = BTreeMap::new();
     for at in 0..REQUESTS {
-        let strategy = if at % 2 == 0 { written().boxed() } else { damaged().boxed() };
-        let bytes = strategy.new_tree(&mut runner).expect("a value can be had").current();
-        for method in &methods {
+        let strategy = if at % 3 == 0 { written().boxed() } else { damaged().boxed() };
+        let shared = strategy.new_tree(&mut runner).expect("a value can be had").current();
+        for described in &methods {
+            let method = &described.path;
+            let bytes = if at % 3 == 1 { messages.encoded(&described.request, &dice) } else { shared.clone() };
             let stream = method.ends_with("JoinGroup") || method.ends_with("EnterElection");
             let limit = [("grpc-timeout", "200m")]; // for what would go on for ever
             let answer = wire.send(method, if stream { &limit } else { &[] }, framed(&bytes)).await;
@@ -106,10 +113,16 @@ async fn any_request_is_answered_or_refused() {
                 _ => false,
             });
             assert!(fits, "{method} {bytes:?}: {status:?}\n{}", controller.log_tail(10));
-            refused += usize::from(status.is_some_and(|(code, _)| code != 0));
+            refused += usize::from(status.as_ref().is_some_and(|(code, _)| *code != 0));
+            if let Some((INVALID_ARGUMENT, message)) = status
+                && !messages.fields(&described.request).iter().any(|field| is_word(&message, field))
+            {
+                nameless.insert(message, method);
+            }
         }
     }
     assert!(refused > REQUESTS, "{refused} refused"); // else the requests were of no use
+    assert!(nameless.is_empty(), "these refusals name no field of their request: {nameless:#?}");
     assert!(!controller.log_tail(usize::MAX).contains("panicked"), "a call panicked: {}", controller.log_tail(40));
     for request in ns.fixture().requests_since(mark).await.iter().filter(|request| request.user == USER) {
         let path = request.uri.split('?').next().unwrap_or_default();

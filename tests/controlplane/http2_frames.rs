@@ -3,34 +3,19 @@
 
 use std::time::Duration;
 
-use atomix_controller_grpc::proto::DESCRIPTORS;
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::SendRequest;
 use harness::fixture::{Namespace, shared_fixture};
 use harness::manifests::Manifests;
 use http::{HeaderMap, HeaderValue, Request};
-use prost::Message as _;
-use prost_types::{FileDescriptorSet, MethodDescriptorProto};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::grpc_descriptors::described;
+
 /// How long an answer may take on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
-
-/// Path of every method of every service that is described.
-pub(super) fn methods() -> Vec<String> {
-    let files = FileDescriptorSet::decode(DESCRIPTORS).expect("descriptors that were compiled in");
-    let mut paths = Vec::new();
-    for file in &files.file {
-        for service in &file.service {
-            let of = |method: &MethodDescriptorProto| format!("/{}.{}/{}", file.package(), service.name(), method.name());
-            paths.extend(service.method.iter().map(of));
-        }
-    }
-    assert!(paths.len() >= 12, "{paths:?}");
-    paths
-}
 
 // Codes of gRPC, as numbers on the wire (https://github.com/grpc/grpc/blob/master/doc/statuscodes.md).
 const DEADLINE_EXCEEDED: i32 = 4;
@@ -163,7 +148,7 @@ async fn malformed_frames_are_refused_and_the_server_goes_on() {
     let (address, pid) = (controller.grpc(), controller.pid());
     let wire = Wire::dial(&address).await;
 
-    let methods = methods();
+    let methods: Vec<String> = described().0.into_iter().map(|method| method.path).collect();
     for method in &methods {
         for (what, headers, body, code) in [
             ("no message", &[][..], &b""[..], INTERNAL),

@@ -7,6 +7,7 @@ mod controller;
 mod data_safety;
 mod edits;
 mod etcd;
+mod inputs;
 mod install;
 mod member_failures;
 mod oldclients;

@@ -10,7 +10,7 @@ use harness::fixture::{Namespace, fixture_on_nodes};
 use super::storage::{Running, Storage};
 
 /// How Valkey and Redis are written and read: commands in their own protocol.
-fn valkey(name: &'static str) -> Storage {
+pub fn valkey(name: &'static str) -> Storage {
     Storage {
         name,
         port: 6379,

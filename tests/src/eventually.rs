@@ -33,14 +33,16 @@ where
     F: Future<Output = Result<Eventually<T>>>,
 {
     let start = Instant::now();
+    let mut seen = String::new();
     loop {
         let left = limit.saturating_sub(start.elapsed());
-        let seen = match tokio::time::timeout(left.max(EVERY), look()).await {
+        seen = match tokio::time::timeout(left.max(EVERY), look()).await {
             Ok(Ok(Eventually::Now(value))) => return Ok(value),
             Ok(Ok(Eventually::Never(why))) => bail!("never: {what}: {why}"),
             Ok(Ok(Eventually::NotYet(why))) => why,
             Ok(Err(error)) => format!("{error:#}"),
-            Err(_) => "no answer".to_owned(),
+            Err(_) if seen.is_empty() => "no answer".to_owned(),
+            Err(_) => seen, // what the look before said
         };
         if start.elapsed() >= limit {
             bail!("not within {} s: {what}: {seen}", limit.as_secs());

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harness::proxy::{Asked, Fate, Interference};
+use harness::seed::{Dice, seeds};
 use http::StatusCode;
 
 use super::walk::{Ground, STEPS, Step};
-use super::{Dice, seeds};
 
 /// Lets about one request in seven meet a fault.
 struct Faulty(Dice);

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use harness::proxy::{Asked, Fate, Interference};
+use harness::seed::{Dice, seeds};
 use harness::signal::{Signal, send};
 use http::StatusCode;
 
 use super::walk::{Ground, STEPS};
-use super::{Dice, seeds};
 
 /// Kills a controller at its writes.
 struct Killer {

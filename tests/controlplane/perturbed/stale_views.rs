@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harness::proxy::{Asked, EventFate, Interference};
+use harness::seed::{Dice, seeds};
 
 use super::walk::{Ground, STEPS};
-use super::{Dice, seeds};
 
 /// Delays, repeats and leaves out events.
 struct Stale(Dice);

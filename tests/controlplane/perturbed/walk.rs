@@ -15,7 +15,7 @@ use harness::manifests::Manifests;
 use harness::proxy::Proxy;
 use serde_json::json;
 
-use super::dump::{Dump, kinds};
+use crate::dump::{Dump, kinds};
 
 /// How long a step may take under perturbation, on a busy machine.
 const STEP_WITHIN: Duration = Duration::from_secs(150);

@@ -1,4 +1,4 @@
-//! All objects of a namespace as text that two equal walks have in common.
+//! All objects of a namespace as text that two equal ones have in common.
 
 use std::collections::BTreeMap;
 
@@ -42,13 +42,31 @@ impl Dump {
     pub async fn take(kubectl: &Kubectl, kinds: &str) -> Result<Dump> {
         let printed = kubectl.run(["get", kinds, "-o", "json"]).await?;
         let mut list: Value = serde_json::from_str(&printed).context("kubectl prints JSON")?;
-        let objects = list["items"].as_array_mut().context("it prints a list")?;
+        Ok(Dump::of(list["items"].take().as_array_mut().context("it prints a list")?))
+    }
+
+    /// These objects.
+    pub fn of(objects: &mut [Value]) -> Dump {
         let text = |object: &mut Value| {
             strip(object);
             let name = format!("{}/{}", text(&object["kind"]), text(&object["metadata"]["name"]));
             (name, format!("{object:#}"))
         };
-        Ok(Dump(objects.iter_mut().map(text).collect()))
+        Dump(objects.iter_mut().map(text).collect())
+    }
+
+    /// Those of the kinds that are not among these.
+    pub fn without(&self, kinds: &[&str]) -> Dump {
+        let is_left = |name: &str| !name.split('/').next().is_some_and(|kind| kinds.contains(&kind));
+        Dump(self.0.iter().filter(|(name, _)| is_left(name)).map(|(name, text)| (name.clone(), text.clone())).collect())
+    }
+
+    /// These, and those of a kind that stand in another dump alone.
+    pub fn with_others_of(mut self, kind: &str, other: &Dump) -> Dump {
+        for (name, text) in other.0.iter().filter(|(name, _)| name.split('/').next() == Some(kind)) {
+            self.0.entry(name.clone()).or_insert_with(|| text.clone());
+        }
+        self
     }
 
     /// Whether a text stands in one of the objects.
