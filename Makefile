@@ -118,4 +118,4 @@ toolchain:
 		&& test -d "$$(rustc --print target-libdir --target wasm32-unknown-unknown)" || rustup toolchain install
 
 $(DENY):
-	cargo install --locked --root target/tools cargo-deny@$(DENY_VERSION)
+	cargo install --debug --locked --root target/tools cargo-deny@$(DENY_VERSION)
