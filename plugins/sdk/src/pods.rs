@@ -88,7 +88,7 @@ impl Pods {
             }
         }
         if let Some(Value::Object(resources)) = self.given("resources") {
-            for field in resources.keys().filter(|field| !["requests", "limits", "claims"].contains(&field.as_str())) {
+            for field in resources.keys().filter(|field| !["requests", "limits"].contains(&field.as_str())) {
                 wrong(&format!("spec.resources.{field}"), "unknown; requests and limits are accepted");
             }
         }
@@ -97,7 +97,9 @@ impl Pods {
             match self.given("resources").map(|resources| &resources[part]) {
                 None | Some(Value::Null) => {}
                 Some(Value::Object(amounts)) => {
-                    for (name, amount) in amounts.iter().filter(|(_, amount)| quantity(amount).is_none()) {
+                    for (name, amount) in
+                        amounts.iter().filter(|(name, amount)| name.is_empty() || quantity(amount).is_none())
+                    {
                         let found = format!("{}; an amount like 500m or 1Gi is expected", text(amount));
                         wrong(&format!("{path}.{name}"), &found);
                     }
@@ -120,10 +122,7 @@ impl Pods {
                 let found = format!("{}; a text is expected, in quotes", text(&variable["value"]));
                 wrong(&format!("spec.env[{at}].value"), &found);
             }
-            // An API server takes an empty one in the place of another, drops it, and refuses it from then on.
-            let from = &variable["valueFrom"];
-            if !from.is_null() && from.as_object().is_none_or(|from| from.values().all(Value::is_null)) {
-                let found = format!("{}; a source is expected, such as fieldRef", text(from));
+            if let Some(found) = source_error(variable) {
                 wrong(&format!("spec.env[{at}].valueFrom"), &found);
             }
             match variable["name"].as_str().unwrap_or_default() {
@@ -145,6 +144,37 @@ impl Pods {
     fn unset(&self) -> impl Iterator<Item = &Value> {
         self.given(UNSET).and_then(Value::as_array).into_iter().flatten()
     }
+}
+
+/// What a variable may take its value from, and the fields that each source needs.
+const SOURCES: [(&str, &[&str]); 5] = [
+    ("fieldRef", &["fieldPath"]),
+    ("resourceFieldRef", &["resource"]),
+    ("configMapKeyRef", &["name", "key"]),
+    ("secretKeyRef", &["name", "key"]),
+    ("fileKeyRef", &["volumeName", "path", "key"]),
+];
+
+/// Why an API server would refuse the source of a variable. Some it takes once, in the place of another, drops them, and refuses them from
+/// then on.
+fn source_error(variable: &Value) -> Option<String> {
+    let from = &variable["valueFrom"];
+    if from.is_null() {
+        return None;
+    }
+    if variable["value"].as_str().is_some_and(|value| !value.is_empty()) {
+        return Some("a variable has a value or a source, not both".to_owned());
+    }
+    let mut given = from.as_object().into_iter().flatten().filter(|(_, source)| !source.is_null());
+    let (Some((name, source)), None) = (given.next(), given.next()) else {
+        return Some(format!("{}; one source is expected, such as fieldRef", text(from)));
+    };
+    let Some((_, fields)) = SOURCES.iter().find(|(known, _)| known == name) else {
+        let known = SOURCES.map(|(known, _)| known).join(", ");
+        return Some(format!("{name} is unknown; {known} are accepted"));
+    };
+    let missing = fields.iter().find(|field| source[**field].as_str().unwrap_or_default().is_empty())?;
+    Some(format!("{name}.{missing} is missing"))
 }
 
 impl<C> Seen<C> {
