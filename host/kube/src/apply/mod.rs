@@ -217,17 +217,21 @@ async fn write(
             let changed = memory.written(object, writes, (live, held.as_deref()), Instant::now());
             Ok(Some(if changed { Written::Changed } else { Written::Unchanged }))
         }
-        // What is invalid together with another manager's fields is refused for that before the policy is evaluated.
-        Err(_) if live.is_none() && foreign(&api, &object.name, target.owner.uid).await => {
-            Err(taken(&title, "it does not belong to this database"))
-        }
-        Err(error) => match fault("apply", &title, &error) {
-            Fault::Refused { message } => {
-                let message = format!("{message}; {} planned it so", target.planned_by);
-                Err(memory.refuse(object, tried, message, Instant::now()))
+        Err(error) => {
+            // What is invalid together with another manager's fields is refused for that before the policy is evaluated.
+            if live.is_none()
+                && foreign(&api, &object.name, target.owner.uid).await.map_err(|error| fault("look up", &title, &error))?
+            {
+                return Err(taken(&title, "it does not belong to this database"));
             }
-            fault => Err(fault),
-        },
+            match fault("apply", &title, &error) {
+                Fault::Refused { message } => {
+                    let message = format!("{message}; {} planned it so", target.planned_by);
+                    Err(memory.refuse(object, tried, message, Instant::now()))
+                }
+                fault => Err(fault),
+            }
+        }
     }
 }
 
@@ -249,9 +253,9 @@ async fn with_competitor(
 }
 
 /// Whether an object that no cache shows is there all the same, and not ours.
-async fn foreign(api: &Api<DynamicObject>, name: &str, owner: &str) -> bool {
-    let there = api.get_metadata_opt(name).await.ok().flatten();
-    there.is_some_and(|object| object.owner_references().iter().all(|reference| reference.uid != owner))
+async fn foreign(api: &Api<DynamicObject>, name: &str, owner: &str) -> kube::Result<bool> {
+    let there = api.get_metadata_opt(name).await?;
+    Ok(there.is_some_and(|object| object.owner_references().iter().all(|reference| reference.uid != owner)))
 }
 
 /// Deletes an object as it was seen.
