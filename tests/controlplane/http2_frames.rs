@@ -83,7 +83,9 @@ impl Answer {
         let trailers = self.body.trailers().await.ok().flatten().unwrap_or_default();
         let fields = if trailers.contains_key("grpc-status") { trailers } else { self.headers };
         let text = |key: &str| fields.get(key).map(|value| value.to_str().unwrap().to_owned());
-        Some((text("grpc-status")?.parse().ok()?, text("grpc-message").unwrap_or_default()))
+        let message = text("grpc-message").unwrap_or_default(); // percent-encoded, as gRPC over HTTP/2 has it
+        let message = percent_encoding::percent_decode_str(&message).decode_utf8_lossy().into_owned();
+        Some((text("grpc-status")?.parse().ok()?, message))
     }
 }
 
