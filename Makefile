@@ -85,7 +85,8 @@ test-nodes: harness ## Prove it on real nodes with real storage (root, Linux)
 	$(CLUSTER) nodes
 	$(CLUSTER) build
 	$(CLUSTER) manifests
-	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 cargo test --package atomix-tests --test nodes -- --test-threads=3
+	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 cargo test --package atomix-tests --test nodes -- --test-threads=3 --skip inputs
+	ATOMIX_PREBUILT=1 RUST_LIB_BACKTRACE=0 cargo test --package atomix-tests --test nodes -- inputs
 
 soak: harness ## Try random inputs until something is found or it is stopped (ATOMIX_FUZZ_SEED=N in a test brings them back)
 	$(CLUSTER) build

@@ -365,7 +365,7 @@ mod tests {
         ] {
             assert!(matches!(sorted(message), Fault::Refused { .. }), "{message}");
         }
-        assert_eq!(sorted("etcdserver: leader changed").reason(), Reason::ApiUnavailable);
+        assert_eq!(sorted("the server is currently unable to handle the request").reason(), Reason::ApiUnavailable);
     }
 
     #[test]
