@@ -20,6 +20,8 @@ metadata: {name: etcd}
 spec:
   replicas: 3
   volumeClaimTemplate: {spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 64Mi}}}}
+  # Nodes of the tests are taken for lost after eight seconds, and emptied after five more: one whose heartbeat is late keeps its storage.
+  tolerations: [{key: node.kubernetes.io/unreachable, operator: Exists}, {key: node.kubernetes.io/not-ready, operator: Exists}]
 ---
 apiVersion: cloud.atomix.io/v1beta3
 kind: Database

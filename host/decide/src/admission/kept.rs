@@ -9,7 +9,7 @@ use super::{items, template_pointer, text};
 use atomix_model::contract::Descriptor;
 use atomix_model::crd::Database;
 use atomix_model::names;
-use atomix_model::object::{Kind, Live, Objects};
+use atomix_model::object::{Kind, Objects};
 
 /// What live workloads of one database hold; of objects that somebody else owns nothing counts.
 #[derive(Default)]
@@ -29,7 +29,11 @@ impl Kept {
         let mut kept = Kept::default();
         for kind in descriptor.emits.iter().map(Kind::from) {
             let Some(pointer) = template_pointer(&kind.group, &kind.kind) else { continue };
-            for live in objects.of_database(&kind, namespace, &label).iter().filter(|live| is_owned(live, uid)) {
+            for live in objects
+                .of_database(&kind, namespace, &label)
+                .iter()
+                .filter(|live| !uid.is_empty() && live.owner() == Some(uid))
+            {
                 kept.add(&live.body, pointer);
             }
         }
@@ -54,11 +58,6 @@ impl Kept {
     pub(super) fn claims(&self, field: &str, value: &Value) -> bool {
         self.claims.iter().any(|spec| spec.get(field) == Some(value))
     }
-}
-
-fn is_owned(live: &Live, uid: &str) -> bool {
-    let owners = live.body.pointer("/metadata/ownerReferences").and_then(Value::as_array);
-    owners.into_iter().flatten().any(|owner| !uid.is_empty() && text(owner, "/uid") == uid)
 }
 
 /// Secrets and ConfigMaps that pods of this spec read, by volume or by variable.

@@ -353,7 +353,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_500_that_speaks_of_the_manifest_is_no_failure_of_the_api() {
+    fn an_answer_500_about_the_manifest_is_no_failure_of_the_api() {
         let sorted = |message: &str| {
             let status = serde_json::json!({"status": "Failure", "code": 500, "message": message});
             fault("apply", "Deployment a", &Error::Api(Box::new(serde_json::from_value(status).expect("a Status"))))
