@@ -79,6 +79,21 @@ impl ClaimTemplate {
         json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": own, "spec": part(&self.0["spec"])})
     }
 
+    /// This template of a cluster that runs. If it leaves the storage class to the default, and `wanted` names the one that all of the
+    /// cluster's claims have got, it names that one too.
+    pub(crate) fn with_class_of(mut self, claims: &[Live], cluster: u32, wanted: Option<&Self>) -> Self {
+        let asked = wanted.map_or(&Value::Null, |wanted| &wanted.0["spec"][STORAGE_CLASS]);
+        if self.0["spec"][STORAGE_CLASS].is_null() && !asked.is_null() {
+            let cluster = cluster.to_string();
+            let mine = || claims.iter().filter(|claim| claim.text(CLUSTER_LABEL).is_some_and(|label| label == cluster));
+            let got = |claim: &Live| claim.field::<Value>(SPEC).unwrap_or_default()[STORAGE_CLASS] == *asked;
+            if mine().next().is_some() && mine().all(got) {
+                set(&mut self.0["spec"], STORAGE_CLASS, asked.clone());
+            }
+        }
+        self
+    }
+
     fn storage(&self) -> &Value {
         storage_of(&self.0["spec"])
     }
@@ -126,14 +141,15 @@ impl ClaimTemplate {
         if let (Some(has), Some(wants)) = (quantity(storage_of(&spec)), quantity(self.storage()))
             && has < wants
         {
-            return Some(format!("asks for {}, not for {}", display(storage_of(&spec)), display(self.storage())));
+            let (has, wants) = (display(storage_of(&spec)), display(self.storage()));
+            return Some(format!("asks for {has}, not for {wants} (or set the class to {has})"));
         }
         for (field, default) in [(STORAGE_CLASS, None), ("volumeMode", Some("Filesystem"))] {
             let of = |spec: &Value| spec[field].as_str().or(default).map(str::to_owned);
             if let (Some(has), Some(wants)) = (of(&spec), of(&self.0["spec"]))
                 && has != wants
             {
-                return Some(format!("is of {field} {has:?}, not {wants:?}"));
+                return Some(format!("is of {field} {has:?}, not {wants:?} (or set the class to that)"));
             }
         }
         None
@@ -208,14 +224,14 @@ fn display(value: &Value) -> String {
 
 impl Plan {
     /// Names what the class asks of volumes and running clusters keep otherwise; each cluster by its name.
-    pub fn claims_kept<'a>(
+    pub fn claims_kept(
         mut self,
-        wanted: Option<&'a ClaimTemplate>,
-        clusters: impl Iterator<Item = (String, Option<&'a ClaimTemplate>)>,
+        wanted: Option<&ClaimTemplate>,
+        clusters: impl Iterator<Item = (String, Option<ClaimTemplate>)>,
     ) -> Self {
-        for (kept, names) in kept(&wanted, clusters).into_iter().take(KEPT_NAMED_MAX) {
+        for (kept, names) in kept(&wanted.cloned(), clusters).into_iter().take(KEPT_NAMED_MAX) {
             let why = format!("volumes keep what they were made with (here those of {names}); create another database");
-            let (field, now, then) = difference(wanted, kept);
+            let (field, now, then) = difference(wanted, kept.as_ref());
             self = self.not_taken(&field, now, then, why);
         }
         self

@@ -84,7 +84,8 @@ impl<C> Members<'_, C> {
             let name = format!("{}-{member}", template.name());
             self.seen.object("PersistentVolumeClaim", &name)
         });
-        let found = conflicts(template, claims, &expected)?;
+        let asked = self.seen.pods.claim();
+        let found = conflicts(asked.as_ref().unwrap_or(template), claims, &expected)?;
         let what = format!(
             "{} is not started, as it would take up volumes by their names: {found}. Delete these claims if nobody needs their data, or \
              create a database of another name",

@@ -122,7 +122,12 @@ impl<R: Remembered> Clusters<R> {
 
     /// Names the volumes that clusters keep.
     pub fn claims_kept<C>(&self, seen: &Seen<C>, in_use: &[u32], plan: Plan) -> Plan {
-        let claim = |&cluster: &u32| (format!("{}-{cluster}", seen.database.name), self.running(cluster).claim.as_ref());
-        plan.claims_kept(self.fresh.claim.as_ref(), in_use.iter().map(claim))
+        let (wanted, claims) = (self.fresh.claim.as_ref(), seen.objects("PersistentVolumeClaim"));
+        let claim = |&cluster: &u32| {
+            let kept = self.running(cluster).claim.clone();
+            let kept = kept.map(|kept| kept.with_class_of(claims, cluster, wanted));
+            (format!("{}-{cluster}", seen.database.name), kept)
+        };
+        plan.claims_kept(wanted, in_use.iter().map(claim))
     }
 }

@@ -140,10 +140,13 @@ fn volumes_stay_whatever_edit_of_the_class_follows() {
         assert_eq!(again.plan.unsupported.len(), 1);
         // On volumes that were kept, servers do not start for the first time, which their ConfigMap records.
         let again = planned(2, &edited, first.claims(plugin()));
-        for ((id, object), (_, before)) in again.objects.iter().zip(&first.objects) {
+        // Nor do they start on volumes that are smaller than what is asked for.
+        let is_withheld = |object: &Value| object["kind"] == "StatefulSet" && edited.to_string().contains("2Gi");
+        let expected: Vec<_> = first.objects.iter().filter(|(_, object)| !is_withheld(object)).collect();
+        for ((id, object), (_, before)) in again.objects.iter().zip(&expected) {
             assert!(object == before || id.starts_with("config-"), "{id} after an edit to {edited}");
         }
-        assert_eq!((again.objects.len(), again.plan.unsupported.len()), (first.objects.len(), 1));
+        assert_eq!((again.objects.len(), again.plan.unsupported.len()), (expected.len(), 1));
     }
     let more = planned(2, &volume("1Gi", 3), first.live(plugin()));
     assert_eq!((more.plan.unsupported.len(), &more.object("replicas-2")["spec"]["replicas"]), (0, &json!(3)));
