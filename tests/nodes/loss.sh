@@ -95,8 +95,12 @@ says() { # server, words
 
 waits() {
     start $1
+    waits_on $1 'it was started'
+}
+
+waits_on() { # server, why
     sleep 3
-    kill -0 "$(cat /t/$1/pid)" 2>/dev/null || fail "$1 does not wait"
+    kill -0 "$(cat /t/$1/pid)" 2>/dev/null || fail "$1 does not wait: $2"
 }
 
 word() { sed -i "s/^without_data=.*/without_data='$2'/" /t/$1/etc/facts; }
@@ -119,6 +123,8 @@ has $R 500 'it copies'
 # The volume of the primary is lost: it waits, and goes on as a person says.
 stop $P && lose $P && start $P && says $P 'PrimaryWithoutData: .*v-1-r-0 has 500 keys'
 waits $P && has $R 500 'its primary waits'
+# What it said stands, and a person can decide at any time, though the replica comes and goes.
+stop $R && sleep 3 && waits_on $P 'its replica went' && start $R && has $R 500 'it came back' && waits_on $P 'its replica came back'
 run $P decide CopyFromReplica && ready $P 'it copies' && has $P 500 'it has copied'
 run $P cli set another 1 >/dev/null && has $R 501 'it follows again'
 [ "$(run $R cli config get min-replicas-to-write | tail -n 1)" = 0 ] || fail 'the replica takes no writes for ever'
@@ -144,7 +150,8 @@ word $P CopyFromReplica && start $P && ready $P 'the class decides' && has $P 50
 on_disk $R 'the class decided' && stop $P $R && lose $P && word $P StartEmpty && start $P && ready $P 'it starts empty' && word $P Wait
 run $P cli set a b >/dev/null
 start $R && says $R 'ReplicaOfAnother'
-waits $R && run $R decide StartEmpty && ready $R 'it gives its data up' && has $R 1 'it gives its data up'
+waits $R && run $P cli set c d >/dev/null && waits_on $R 'its primary has more keys'
+run $R decide StartEmpty && ready $R 'it gives its data up' && has $R 2 'it gives its data up'
 
 # But it follows its own primary when that has been emptied by a client.
 stop $R && run $P cli flushall >/dev/null && start $R && ready $R 'it was emptied' && has $R 0 'it was emptied'

@@ -36,10 +36,12 @@ end() {
     exit "$1"
 }
 
-# The same for what may be decided while this waits: ends once, so that the status has it, and stays the next time.
+# The same for what may be decided while this waits. It ends so that the status has it, and again only when it knows more (a number, the
+# third word) than it said: a container that keeps ending is started later and later, and nobody can decide in it meanwhile.
 wait_for_word() {
-    if [ "$(cat "$run/said" 2>/dev/null)" != "$2" ]; then
-        printf '%s' "$2" >"$run/said"
+    said=$(cat "$run/said" 2>/dev/null)
+    if [ "$3" -gt "${said:-0}" ]; then
+        echo "$3" >"$run/said"
         end $undecided "$1" "$2"
     fi
     progress "waits: $2"
@@ -446,7 +448,7 @@ before_it_serves_without_data() {
     while :; do
         . "$folder/facts"
         [ ! -e "$folder/first-start" ] || return 0
-        found='' unknown='' best='' best_keys=0 best_offset=0 best_id='' asked=0
+        found='' unknown='' best='' best_keys=0 best_offset=0 best_id='' asked=0 known=1
         for one in $(followers); do
             asked=$((asked + 1))
             question "$one"
@@ -454,7 +456,7 @@ before_it_serves_without_data() {
             case $answer in
             yes)
                 [ "$keys" != 0 ] || continue
-                found="$found${found:+, }$name has $keys keys (offset $offset)"
+                found="$found${found:+, }$name has $keys keys (offset $offset)" known=$((known + 1))
                 if [ "$keys" -gt "$best_keys" ] || { [ "$keys" = "$best_keys" ] && [ "$offset" -gt "$best_offset" ]; }; then
                     best=$one best_keys=$keys best_offset=$offset best_id=$id
                 fi
@@ -476,12 +478,12 @@ before_it_serves_without_data() {
         esac
         [ -n "$found$unknown" ] || return 0
         tries=$((tries + 1))
-        if [ -n "$found" ]; then
+        if [ -n "$found" ] && { [ -z "$unknown" ] || [ "$tries" -ge 5 ] || [ -e "$run/said" ]; }; then
             wait_for_word PrimaryWithoutData "$host $lacks, and $found${unknown:+; $unknown}. To decide: kubectl exec $host -- sh $0 \
-decide CopyFromReplica (or StartEmpty, after which replicas lose theirs), or spec.$field of the class"
-        elif [ "$tries" -ge 10 ] || [ -e "$run/said" ]; then
+decide CopyFromReplica (or StartEmpty, after which replicas lose theirs), or spec.$field of the class" "$known"
+        elif [ -z "$found" ] && { [ "$tries" -ge 10 ] || [ -e "$run/said" ]; }; then
             wait_for_word PrimaryWithoutData "$host $lacks, and whether a replica has some is not known: $unknown. It waits. To go \
-without: kubectl exec $host -- sh $0 decide StartEmpty"
+without: kubectl exec $host -- sh $0 decide StartEmpty" "$known"
         else
             progress "$lacks, and asks the replicas: $unknown"
             sleep 1
@@ -546,7 +548,7 @@ before_it_follows_another() {
             [ "$own" != 0 ] || break
         fi
         wait_for_word ReplicaOfAnother "$host has data of another primary than ${primary%%.*}, which has $keys keys; to follow it would \
-empty $host. To give its data up: kubectl exec $host -- sh $0 decide StartEmpty"
+empty $host. To give its data up: kubectl exec $host -- sh $0 decide StartEmpty" 1
     done
     [ -z "$id" ] || echo "$id" >"$mine/follows"
 }
