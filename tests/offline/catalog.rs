@@ -47,7 +47,7 @@ fn a_revision_serves_once_it_is_kept_and_listed_and_what_served_before_serves_at
     let (catalog, serves) = (Catalog::default(), |catalog: &Catalog| catalog.serving("RaftStorageClass").is_some());
     catalog.settle("raft", new());
     assert!(!serves(&catalog), "it is not kept");
-    let expected = "no plugin is installed that serves any kind; plugins that are being loaded: raft";
+    let expected = "no plugin serves any kind; plugins that are being loaded: raft";
     assert_eq!(catalog.alternatives(), expected);
     assert_eq!(catalog.phases(), [Phase::Loading]);
     assert_eq!(catalog.to_keep("raft").map(|plugin| plugin.revision.digest().to_owned()), Some(digest.clone()));

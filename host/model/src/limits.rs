@@ -44,14 +44,27 @@ pub const PLUGIN_TYPES_MAX: usize = 10_000;
 /// Most imports and exports within it, aliases, globals, lifted and lowered functions: a guest in Rust has about a hundred.
 pub const PLUGIN_ITEMS_MAX: usize = 20_000;
 
-/// Most memory, in bytes, of the process that tries to load bytes that are new: a component of the largest size takes two thirds.
-pub const TRIAL_MEMORY_BYTES_MAX: u64 = 768 * MIB as u64;
-/// Most processor time of that process, in seconds: four times what a component of the largest size takes.
-pub const TRIAL_CPU_SECS_MAX: u64 = 60;
-/// Longest that a trial takes: a pod may be given a fifth of a processor.
-pub const TRIAL_TIME_MAX: Duration = Duration::from_secs(300);
-/// Most trials at a time: together they take less than the memory of a pod.
-pub const TRIALS_MAX: usize = 2;
+/// What a process that tries to load bytes that are new may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Trial {
+    /// Address space, in bytes.
+    pub memory_bytes: u64,
+    /// Processor time, in seconds.
+    pub cpu_secs: u64,
+    /// Time in all.
+    pub time: Duration,
+    /// Processes at a time, for all plugins.
+    pub at_once: usize,
+}
+
+/// The first trial: more than twice what the plugins here take (0.9 s; 50 MiB, and 192 MiB of address space for a call), and so little
+/// that no plugin waits long for others.
+pub const TRIAL_FIRST: Trial =
+    Trial { memory_bytes: 448 * MIB as u64, cpu_secs: 2, time: Duration::from_secs(60), at_once: 2 };
+/// The second, for what the first is too small: a component of the largest size takes two thirds of this memory and a quarter of this time,
+/// and a pod may be given a fifth of a processor. Together with the first they take less than the memory of a pod.
+pub const TRIAL_LAST: Trial =
+    Trial { memory_bytes: 768 * MIB as u64, cpu_secs: 60, time: Duration::from_secs(300), at_once: 1 };
 
 // ---- What one call of a plugin may use.
 
@@ -165,6 +178,11 @@ pub const PARTITION_WORDING_PAUSE: Duration = Duration::from_secs(5);
 pub const RECONCILES_AT_ONCE: u16 = 16;
 /// Changes that wait between the watches and the controller; when it is full the watches read no further.
 pub const CHANGES_WAITING: usize = 4096;
+/// Most refused plugins that a message names: it is read in a terminal.
+pub const PLUGINS_NAMED_MAX: usize = 3;
+/// Longest spec of a class that a Database's status records. Specs have a few hundred bytes; a status is written and watched as a whole,
+/// and with a few of such length it stays far below the 1.5 MiB that a cluster's store takes.
+pub const CLASS_SPEC_RECORDED_BYTES_MAX: usize = 16 * KIB;
 /// Longest message in a condition: the API's own limit for `metav1.Condition`.
 pub const CONDITION_MESSAGE_MAX: usize = 32_768;
 /// Longest note of an Event: the API's own limit.

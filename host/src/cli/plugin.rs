@@ -23,7 +23,12 @@ enum Command {
     Inspect(Inspect),
     /// Load a plugin from standard input under limits of memory and time, as the controller has it done with bytes that are new.
     #[command(hide = true)]
-    Try,
+    Try {
+        /// Most bytes of memory.
+        memory_bytes: u64,
+        /// Most seconds of processor time.
+        cpu_secs: u64,
+    },
 }
 
 /// How the controller calls itself to try bytes that are new.
@@ -69,8 +74,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             format!("{}{}", heading(plugin.revision.descriptor()), super::yaml_documents(&manifests)?)
         }
         Command::Inspect(args) => described(&load(&Sandbox::on_demand().map_err(anyhow::Error::from)?, &args.file)?),
-        Command::Try => {
-            let code = atomix_controller_kube::catalog::load_under_limits(std::io::stdin().lock(), std::io::stdout().lock());
+        Command::Try { memory_bytes, cpu_secs } => {
+            let (input, output) = (std::io::stdin().lock(), std::io::stdout().lock());
+            let code = atomix_controller_kube::catalog::load_under_limits(input, output, (memory_bytes, cpu_secs));
             std::process::exit(code.context("no trial could be made")?.into());
         }
     };

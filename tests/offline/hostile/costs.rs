@@ -2,7 +2,8 @@
 //! that tries it.
 
 use crate::components::{self, sandbox};
-use atomix_controller_kube::catalog::Trial;
+use atomix_controller_kube::catalog::{Catalog, Loading, Source, Trial, Tried};
+use atomix_model::limits::{TRIAL_FIRST, TRIAL_LAST};
 use atomix_sandbox::{PluginFault, Wrong};
 use harness::hostile::{component, guest, memory_hog};
 use harness::paths;
@@ -86,12 +87,40 @@ fn trial() -> Trial {
 
 #[tokio::test]
 async fn bytes_that_are_new_are_loaded_in_a_process_with_limits() {
-    let good = components::bytes("raft");
-    trial().run(&good).await.expect("there is a process").expect("it can be loaded");
-    let fault = trial().run(&guest("endless-loop")).await.expect("there is a process").expect_err("it cannot be loaded");
-    assert!(fault.to_string().starts_with("describe gave no answer: it used all of its 50000000 units of fuel"), "{fault}");
-    let fault = trial().run(&memory_hog()).await.expect("there is a process").expect_err("it cannot be loaded");
+    let tried = async |bytes: &[u8], limits| trial().run(bytes, &limits).await.expect("there is a process");
+    for name in ["raft", "cache", "etcd", "valkey", "redis"] {
+        assert_eq!(tried(&components::bytes(name), TRIAL_FIRST).await, Tried::Good, "{name}");
+    }
+    for limits in [TRIAL_FIRST, TRIAL_LAST] {
+        let Tried::Refused(why) = tried(&guest("endless-loop"), limits).await else { panic!("it cannot be loaded") };
+        assert!(why.starts_with("describe gave no answer: it used all of its 50000000 units of fuel"), "{why}");
+    }
+    assert!(matches!(tried(&memory_hog(), TRIAL_FIRST).await, Tried::Exceeds(_)));
+    let fault = tried(&memory_hog(), TRIAL_LAST).await.verdict().expect_err("it cannot be loaded");
     assert_eq!(fault.to_string(), "not a plugin: loading it takes more than 768 MiB of memory");
+}
+
+#[tokio::test]
+async fn a_plugin_is_loaded_before_costly_bytes_that_came_first() {
+    let (catalog, mut loading) = (Catalog::default(), Loading::new(sandbox(), trial()));
+    let hogs = ["hog-1", "hog-2", "hog-3", "hog-4", "hog-5", "hog-6"];
+    for (at, name) in hogs.into_iter().chain(["raft"]).enumerate() {
+        let bytes = if name == "raft" { components::bytes("raft") } else { memory_hog() };
+        let source = Source {
+            name: name.to_owned(),
+            plugin: name.to_owned(),
+            stamp: "1".to_owned(),
+            created: at.try_into().expect("there are few"),
+            bytes: Ok(bytes.into()),
+        };
+        loading.want(&catalog, name, &source, |_| false).await;
+    }
+    loading.next().await;
+    assert!(loading.loaded("raft").expect("it is the first that is done").is_ok());
+    for _ in hogs {
+        loading.next().await;
+    }
+    assert!(hogs.iter().all(|name| loading.loaded(name).is_some_and(|loaded| loaded.is_err())));
 }
 
 #[test]

@@ -9,7 +9,8 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::config_maps::{self, Source};
 use super::revisions::{Kept, RevisionStore};
-use super::{Catalog, Entry, Refused, Trial};
+use super::trial_process::{Trial, Tried};
+use super::{Catalog, Entry, Refused};
 use atomix_model::limits;
 use atomix_sandbox::{self, Revision, Sandbox};
 
@@ -37,7 +38,8 @@ enum Bytes {
 struct Tools {
     sandbox: Sandbox,
     trial: Trial,
-    trials: Arc<Semaphore>,
+    /// Places for trials under narrow limits, and under wide ones.
+    places: [Arc<Semaphore>; 2],
 }
 
 /// The loading of bytes.
@@ -55,7 +57,8 @@ struct Job {
 impl Loading {
     /// Nothing yet. `trial` loads bytes that are new.
     pub fn new(sandbox: Sandbox, trial: Trial) -> Self {
-        let tools = Tools { sandbox, trial, trials: Arc::new(Semaphore::new(limits::TRIALS_MAX)) };
+        let places = TRIALS.map(|limits| Arc::new(Semaphore::new(limits.at_once)));
+        let tools = Tools { sandbox, trial, places };
         Self { tools, tasks: JoinSet::new(), jobs: BTreeMap::new() }
     }
 
@@ -234,21 +237,32 @@ impl Tools {
         loaded
     }
 
-    /// Has the bytes loaded by another process, again and again while none can be had.
+    /// Has the bytes loaded by another process: under narrow limits, and under wide ones where these are exceeded.
     async fn try_out(&self, bytes: &[u8]) -> Result<(), atomix_sandbox::Wrong> {
+        match self.try_under(bytes, 0).await {
+            Tried::Exceeds(_) => self.try_under(bytes, 1).await.verdict(),
+            tried => tried.verdict(),
+        }
+    }
+
+    /// The same under one of [`TRIALS`], again and again while no process can be had.
+    async fn try_under(&self, bytes: &[u8], which: usize) -> Tried {
         let mut pause = limits::RETRY_AFTER_MIN;
         loop {
-            let turn = self.trials.acquire().await;
-            match self.trial.run(bytes).await {
-                Ok(answer) => return answer,
+            let place = self.places[which].acquire().await;
+            match self.trial.run(bytes, &TRIALS[which]).await {
+                Ok(tried) => return tried,
                 Err(error) => tracing::warn!(%error, "a plugin could not be tried; trying again"),
             }
-            drop(turn);
+            drop(place);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(limits::PLUGIN_RETRY_AFTER_MAX);
         }
     }
 }
+
+/// The limits of the first trial, and of the last.
+const TRIALS: [limits::Trial; 2] = [limits::TRIAL_FIRST, limits::TRIAL_LAST];
 
 /// Runs what takes a while off the async threads. A task that is aborted meanwhile leaves it to end by itself.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {

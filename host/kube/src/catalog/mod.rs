@@ -26,7 +26,7 @@ pub use loading::{Loaded, Loading};
 pub use plugin_status::{Counts, Reported, Reporter};
 pub use revisions::{Kept, KeptEvent, RevisionStore, ToKeep, config_map_name};
 pub use sync::CatalogSync;
-pub use trial_process::{Trial, load_under_limits};
+pub use trial_process::{Trial, Tried, load_under_limits};
 
 /// Selects the roles that say what plugins may write; by the same label they aggregate into the controller's.
 pub const ROLE_SELECTOR: &str = "storage.cloud.atomix.io/aggregate-to-controller=true";
@@ -239,7 +239,7 @@ impl Catalog {
             .flat_map(|plugin| plugin.revision.descriptor().class_kinds.iter().map(|kind| kind.kind.clone()))
             .collect();
         let kinds = match kinds.len() {
-            0 => "no plugin is installed that serves any kind".to_owned(),
+            0 => "no plugin serves any kind".to_owned(),
             _ => format!("kinds served: {}", kinds.into_iter().collect::<Vec<_>>().join(", ")),
         };
         let idle = || entries.iter().filter(|(_, entry)| entry.serving.is_none());
@@ -251,9 +251,18 @@ impl Catalog {
             0 => kinds,
             _ => format!("{kinds}; plugins that are being loaded: {}", loading.join(", ")),
         };
-        let broken: Vec<_> =
-            idle().filter_map(|(name, entry)| Some(format!("{name}: {}", entry.refused.as_ref()?.message))).collect();
-        if broken.is_empty() { kinds } else { format!("{kinds}; plugins that could not be loaded: {}", broken.join("; ")) }
+        let broken: Vec<_> = idle().filter(|(_, entry)| entry.refused.is_some()).map(|(name, _)| name.as_str()).collect();
+        let more = match broken.len().saturating_sub(limits::PLUGINS_NAMED_MAX) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        match broken.len() {
+            0 => kinds,
+            _ => format!(
+                "{kinds}; plugins that are refused, each with its reason in `kubectl get storageplugins`: {}{more}",
+                broken[..broken.len().min(limits::PLUGINS_NAMED_MAX)].join(", ")
+            ),
+        }
     }
 
     /// Takes in what is there of a plugin now. Answers the kinds of class for which something is another now.

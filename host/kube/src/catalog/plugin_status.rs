@@ -185,6 +185,9 @@ fn status(
     let message = match (phase, refused) {
         (PluginPhase::Removed, _) => Some(match entry.outdated() {
             Some((_, message)) => message,
+            None if before.digest.is_none() && before.revisions.is_empty() => {
+                "its ConfigMap was deleted, and nothing runs by it; delete this StoragePlugin".to_owned()
+            }
             None => "its ConfigMap was deleted; what runs is left as it is".to_owned(),
         }),
         (_, Some(refused)) => Some(refused.message.clone()),
