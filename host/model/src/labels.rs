@@ -16,6 +16,9 @@ use crate::names;
 const DESCRIPTIVE: [&str; 4] =
     ["app.kubernetes.io/component", "app.kubernetes.io/name", "app.kubernetes.io/part-of", "app.kubernetes.io/version"];
 
+/// How labels of the Operator Lifecycle Manager begin, `olm.owner` among them, which finds what it deletes: it uses no prefix.
+const OLM: &str = "olm.";
+
 /// The labels of a Database that its objects carry.
 pub fn copied(database: &ObjectMeta) -> BTreeMap<String, String> {
     let named = database.annotations.as_ref().and_then(|annotations| annotations.get(names::COPY_LABELS));
@@ -26,7 +29,7 @@ pub fn copied(database: &ObjectMeta) -> BTreeMap<String, String> {
 
 /// `named` is a list of keys, each as it stands or as `prefix/*`, separated by commas or white space.
 fn is_copied(key: &str, named: &str) -> bool {
-    let Some((prefix, _)) = key.split_once('/') else { return true };
+    let Some((prefix, _)) = key.split_once('/') else { return !key.starts_with(OLM) };
     let names = |entry: &str| entry == key || entry.strip_suffix("/*") == Some(prefix);
     DESCRIPTIVE.contains(&key) || named.split(|c: char| c == ',' || c.is_whitespace()).any(names)
 }
@@ -73,7 +76,11 @@ mod tests {
             "kustomize.toolkit.fluxcd.io/name",
             "kustomize.toolkit.fluxcd.io/namespace",
             "objectset.rio.cattle.io/hash",
+            "olm.managed",
+            "olm.owner",
+            "olm.owner.kind",
             "olm.owner.kind/of-nobody-listed",
+            "olm.owner.namespace",
             "operators.coreos.com/any",
             "skaffold.dev/run-id",
             "tanka.dev/environment",
