@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::answer_checks::{Checked, at_most, dns_label, kind_name, word};
 use atomix_model::contract::{ClassKind, Descriptor, ObjectKind, short};
@@ -109,6 +109,47 @@ const NOT_STRUCTURAL: [&str; 12] = [
     "writeOnly",
     "xml",
 ];
+/// Fields of JSON Schema that a definition has, see JSONSchemaProps of Kubernetes' API reference; the API server drops others.
+const KNOWN: [&str; 36] = [
+    "additionalProperties",
+    "allOf",
+    "anyOf",
+    "default",
+    "description",
+    "enum",
+    "example",
+    "exclusiveMaximum",
+    "exclusiveMinimum",
+    "externalDocs",
+    "format",
+    "items",
+    "maxItems",
+    "maxLength",
+    "maxProperties",
+    "maximum",
+    "minItems",
+    "minLength",
+    "minProperties",
+    "minimum",
+    "multipleOf",
+    "not",
+    "nullable",
+    "oneOf",
+    "pattern",
+    "properties",
+    "required",
+    "title",
+    "type",
+    "x-kubernetes-embedded-resource",
+    "x-kubernetes-int-or-string",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-list-type",
+    "x-kubernetes-map-type",
+    "x-kubernetes-preserve-unknown-fields",
+    "x-kubernetes-validations",
+];
+/// Fields that may not stand within `allOf`, `anyOf`, `oneOf` or `not`.
+const NOT_COMBINED: [&str; 6] = ["additionalProperties", "default", "description", "nullable", "title", "type"];
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 
 /// Whether a definition takes the schema of the field at `path`: a definition that is refused keeps all of a plugin's manifest out.
@@ -117,7 +158,20 @@ fn check_schema(path: &str, schema: &Value) -> Checked {
     if let Some(field) = NOT_STRUCTURAL.iter().find(|field| fields.contains_key(**field)) {
         return Err(format!("{path} has {field}, which no definition may have"));
     }
+    check_values(path, fields)?;
     let is_true = |field: &str| fields.get(field) == Some(&Value::Bool(true));
+    if is_true("x-kubernetes-int-or-string") && fields.contains_key("type") {
+        return Err(format!("{path} has both x-kubernetes-int-or-string and a type; one of them is accepted"));
+    }
+    let is_open = is_true("x-kubernetes-preserve-unknown-fields") || fields.contains_key("properties");
+    if is_true("x-kubernetes-embedded-resource") && !(is_open && fields.get("type") == Some(&"object".into())) {
+        return Err(format!(
+            "{path} is an embedded resource; type object is expected, with properties or x-kubernetes-preserve-unknown-fields"
+        ));
+    }
+    for (at, inner) in combined(path, fields) {
+        check_combined(&at, inner, is_true("x-kubernetes-int-or-string"))?;
+    }
     let free = is_true("x-kubernetes-int-or-string") || is_true("x-kubernetes-preserve-unknown-fields");
     match fields.get("type") {
         Some(Value::String(name)) if TYPES.contains(&name.as_str()) => {}
@@ -143,6 +197,71 @@ fn check_schema(path: &str, schema: &Value) -> Checked {
         Some(inner @ Value::Object(_)) => check_schema(&format!("{path}.*"), inner),
         Some(_) => Err(format!("additionalProperties of {path} is no schema")),
     }
+}
+
+/// Checks what stands in the fields of a schema whatever its type is.
+fn check_values(path: &str, fields: &Map<String, Value>) -> Checked {
+    if let Some(unknown) = fields.keys().find(|field| !KNOWN.contains(&field.as_str())) {
+        return Err(format!("{path} has {}, which no definition knows", short(unknown)));
+    }
+    for (field, value) in fields {
+        let is_good = match field.as_str() {
+            "properties" => value.is_object(),
+            "required" | "x-kubernetes-list-map-keys" => {
+                value.as_array().is_some_and(|all| all.iter().all(Value::is_string))
+            }
+            "allOf" | "anyOf" | "oneOf" | "enum" | "x-kubernetes-validations" => {
+                value.as_array().is_some_and(|all| !all.is_empty())
+            }
+            "nullable" | "exclusiveMaximum" | "exclusiveMinimum" => value.is_boolean(),
+            "x-kubernetes-int-or-string" | "x-kubernetes-embedded-resource" => value.is_boolean(),
+            "x-kubernetes-preserve-unknown-fields" => *value == Value::Bool(true),
+            "maximum" | "minimum" | "multipleOf" => value.is_number(),
+            "maxItems" | "maxLength" | "maxProperties" | "minItems" | "minLength" | "minProperties" => value.is_u64(),
+            "description" | "format" | "title" => value.is_string(),
+            "pattern" => {
+                value.as_str().is_some_and(|pattern| regex_syntax::ast::parse::Parser::new().parse(pattern).is_ok())
+            }
+            "x-kubernetes-list-type" => ["atomic", "map", "set"].iter().any(|one| value == one),
+            "x-kubernetes-map-type" => ["atomic", "granular"].iter().any(|one| value == one),
+            _ => true,
+        };
+        if !is_good {
+            return Err(format!("{field} of {path} is {}, which no definition takes", short(&value.to_string())));
+        }
+    }
+    let rules = fields.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten();
+    for rule in rules.map(|rule| &rule["rule"]) {
+        if rule.as_str().is_none_or(|rule| rule.trim().is_empty()) {
+            return Err(format!("a rule of {path} is {}; an expression in CEL is expected", short(&rule.to_string())));
+        }
+    }
+    Ok(())
+}
+
+/// The schemas that a schema is combined with, each with its path.
+fn combined<'a>(path: &str, fields: &'a Map<String, Value>) -> Vec<(String, &'a Value)> {
+    let of = |field: &str| fields.get(field).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let lists = ["allOf", "anyOf", "oneOf"].into_iter();
+    let listed = lists.flat_map(|field| of(field).iter().map(move |inner| (format!("{field} of {path}"), inner)));
+    listed.chain(fields.get("not").map(|inner| (format!("not of {path}"), inner))).collect()
+}
+
+/// Checks a schema that stands within `allOf` and the like: it may only restrict values. Within what is a number or a text, it may say which.
+fn check_combined(path: &str, schema: &Value, of_int_or_string: bool) -> Checked {
+    let Some(fields) = schema.as_object() else { return Err(format!("{path} is no object")) };
+    check_values(path, fields)?;
+    let may_stand = |field: &&&str| of_int_or_string && **field == "type";
+    if let Some(field) = NOT_COMBINED.iter().filter(|field| !may_stand(field)).find(|field| fields.contains_key(**field)) {
+        return Err(format!("{path} has {field}, which stands outside of it"));
+    }
+    let properties = fields.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let inner = properties.map(|(name, inner)| (format!("{path}.{}", short(name)), inner));
+    let items = fields.get("items").map(|inner| (format!("{path}[]"), inner));
+    for (path, inner) in inner.chain(items).chain(combined(path, fields)) {
+        check_combined(&path, inner, of_int_or_string)?;
+    }
+    Ok(())
 }
 
 fn check_object_kind(kind: &ObjectKind) -> Checked {
@@ -284,6 +403,10 @@ pub(crate) mod tests {
             json!({"x-kubernetes-int-or-string": true}),
             json!({"type": "array", "items": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}),
             json!({"type": "object", "additionalProperties": {"type": "integer"}}),
+            json!({"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]}),
+            json!({"type": "object", "properties": {"a": {"type": "string"}}, "oneOf": [{"required": ["a"]}, {"not": {"required": ["a"]}}]}),
+            json!({"type": "object", "x-kubernetes-embedded-resource": true, "x-kubernetes-preserve-unknown-fields": true}),
+            json!({"type": "string", "pattern": "^a+$", "x-kubernetes-validations": [{"rule": "self != 'b'"}]}),
         ] {
             assert_eq!(checked(good.clone()), Ok(()), "{good}");
         }
@@ -297,6 +420,25 @@ pub(crate) mod tests {
             (json!({"type": "object", "additionalProperties": false}), "additionalProperties of spec.image"),
             (json!({"type": "object", "additionalProperties": {"type": "x"}}), "the type of spec.image.* is"),
             (json!(true), "spec.image is no object"),
+            (json!({"type": "string", "pattern": "("}), r#"pattern of spec.image is "\"(\"", which no definition takes"#),
+            (json!({"type": "string", "pattern": 3}), "pattern of spec.image is 3"),
+            (json!({"type": "string", "const": "a"}), "spec.image has const, which no definition knows"),
+            (json!({"type": "string", "enum": []}), "enum of spec.image is []"),
+            (json!({"type": "integer", "exclusiveMinimum": 1}), "exclusiveMinimum of spec.image is 1"),
+            (json!({"type": "object", "required": "a"}), "required of spec.image is"),
+            (
+                json!({"type": "object", "x-kubernetes-preserve-unknown-fields": false}),
+                "x-kubernetes-preserve-unknown-fields of",
+            ),
+            (json!({"type": "string", "x-kubernetes-int-or-string": true}), "both x-kubernetes-int-or-string and a type"),
+            (json!({"type": "object", "x-kubernetes-embedded-resource": true}), "spec.image is an embedded resource"),
+            (json!({"type": "string", "oneOf": [{"type": "string"}]}), "oneOf of spec.image has type"),
+            (json!({"type": "object", "not": {"properties": {"a": {"default": 1}}}}), "not of spec.image.a has default"),
+            (json!({"type": "string", "x-kubernetes-validations": [{"message": "no"}]}), "a rule of spec.image is null"),
+            (
+                json!({"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "list"}),
+                "x-kubernetes-list-type of",
+            ),
         ] {
             let error = checked(bad.clone()).expect_err("it is refused");
             assert!(error.contains(expected), "{bad}: {error}");
