@@ -120,7 +120,8 @@ impl Workload<'_> {
         let members = self.wanted();
         let newest = self.text("/status/updateRevision");
         let mine: Vec<_> = pods.iter().filter(|pod| controlled_by(pod, &self.0.uid)).collect();
-        let behind = mine.iter().filter(|pod| revision(pod) != Some(newest)).count();
+        // Pods of a new set may be seen before its status, and are of its first revision then.
+        let behind = mine.iter().filter(|pod| !newest.is_empty() && revision(pod) != Some(newest)).count();
         let updated = match mine.is_empty() {
             true => self.number("/status/updatedReplicas"),
             false => count(mine.iter().filter(|pod| !pod.terminating() && revision(pod) == Some(newest)).count()),
@@ -287,6 +288,9 @@ mod tests {
         let fresh = object("StatefulSet", json!({"metadata": {"name": "s", "generation": 1}, "spec": {"replicas": 3}}));
         let fresh = of(&[fresh]);
         assert!(!fresh.rolling && !fresh.stale, "what is new rolls nothing out");
+        let unseen = object("StatefulSet", json!({"metadata": {"name": "s", "generation": 1}, "spec": {"replicas": 3}}));
+        let early = of(&[unseen, pod("s-0", "a")]);
+        assert!(!early.rolling && !early.stale, "nor does it when a pod is seen before its status");
     }
 
     #[test]
