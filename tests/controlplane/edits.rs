@@ -36,7 +36,7 @@ fn database() -> Manifests {
 const CHILDREN: &str = "partitions,statefulsets,deployments,services,configmaps,poddisruptionbudgets,pods";
 
 /// What differs between two looks at the namespace.
-fn assert_same(now: &BTreeMap<String, Value>, before: &BTreeMap<String, Value>) {
+pub fn assert_same(now: &BTreeMap<String, Value>, before: &BTreeMap<String, Value>) {
     let all: std::collections::BTreeSet<_> = now.keys().chain(before.keys()).collect();
     for key in all {
         assert_eq!(now.get(key), before.get(key), "{key}");
@@ -44,7 +44,7 @@ fn assert_same(now: &BTreeMap<String, Value>, before: &BTreeMap<String, Value>) 
 }
 
 /// What stands in the namespace beside the database: specs, data and owners by kind and name, and each pod by its UID.
-async fn children(ns: &Namespace<'_>) -> BTreeMap<String, Value> {
+pub async fn children(ns: &Namespace<'_>) -> BTreeMap<String, Value> {
     let all = ns.get(CHILDREN).await;
     let key = |object: &Value| format!("{} {}", object["kind"], object["metadata"]["name"]);
     let kept = |object: &Value| {
@@ -146,11 +146,20 @@ async fn where_the_api_let_the_reference_be_changed_no_part_of_the_edit_is_taken
         version["schema"]["openAPIV3Schema"].as_object_mut().unwrap().remove("x-kubernetes-validations");
     }
     fixture.kubectl().run_with(["replace", "-f", "-"], &definition.to_string()).await.unwrap();
+    let edit = json!({"spec": {"partitionsPerCluster": 2}}).to_string();
+    ns.eventually("the webhook refuses it where the definition does not", || async {
+        let refusal = ns.kubectl_fails(["patch", "database/db", "--type=merge", "-p", &edit]).await;
+        Ok(Eventually::when(refusal.contains("spec.partitionsPerCluster: stays 1, not 2: partitions do not move"), || {
+            refusal
+        }))
+    })
+    .await;
+    fixture.kubectl().run(["delete", "validatingwebhookconfiguration/atomix-controller"]).await.unwrap();
     for reference in [json!({"name": "other"}), json!({"kind": "CacheStorageClass", "name": "raft"})] {
         let edit = json!({"spec": {"partitions": 1, "partitionsPerCluster": 2, "storageClass": reference}}).to_string();
         ns.settled().await;
         let before = children(&ns).await;
-        ns.eventually("the API server has the definition without rules", || async {
+        ns.eventually("the API server has no rules and asks nobody", || async {
             let done =
                 fixture.kubectl().namespace(&ns.name).run(["patch", "database/db", "--type=merge", "-p", &edit]).await;
             Ok(Eventually::when(done.is_ok(), || format!("{done:?}")))
@@ -210,6 +219,14 @@ async fn an_edit_that_the_api_refuses_of_one_object_changes_none() {
     assert_same(&children(&ns).await, &before);
     let database = ns.one("database/db").await;
     assert!(has(&database, "Ready", "True", ""), "{database}");
+    // What runs is repaired meanwhile as it was, and scaled.
+    ns.kubectl(["delete", "service/db-1", "configmap/db-1"]).await;
+    ns.wait_created("service/db-1").await;
+    ns.wait_created("configmap/db-1").await;
+    assert!(!ns.one("configmap/db-1").await["data"].to_string().contains("9s"));
+    ns.kubectl(["scale", "statefulset/db-2", "--replicas=1"]).await;
+    ns.until("statefulset/db-2", "three replicas again", |found| found.iter().any(|set| set["spec"]["replicas"] == 3)).await;
+    ns.until("database/db", "the refusal is still reported", |found| found.iter().any(refused)).await;
     ns.kubectl([
         "patch",
         "raftstorageclass/raft",
@@ -321,46 +338,4 @@ async fn a_rollout_that_waits_for_members_that_cannot_start_goes_on() {
     ns.wait("database/db", "Ready").await;
     ns.until("pods", "all members run", |pods| pods.len() == 3 && pods.iter().all(|pod| has(pod, "Ready", "True", "")))
         .await;
-}
-
-#[tokio::test]
-async fn what_runs_keeps_its_secret_although_the_class_no_longer_names_it() {
-    let fixture = shared_fixture().await;
-    fixture.install("etcd").await.unwrap();
-    fixture.serves("etcd").await.unwrap();
-    let ns = fixture.namespace("kept").await;
-    let volume = json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
-    let spec = json!({"replicas": 1, "peerTls": {"secretName": "peers"}, "volumeClaimTemplate": volume});
-    ns.create_ready(&Manifests::class("EtcdStorageClass", "etcd", spec).database("db", 2)).await;
-    ns.settled().await;
-    let before = children(&ns).await;
-    let set_peers = async |peers: Value| {
-        let patch = json!({"spec": {"peerTls": peers}}).to_string();
-        ns.kubectl(["patch", "etcdstorageclass/etcd", "--type=merge", "-p", &patch]).await;
-    };
-    let not_taken = |db: &Value| {
-        let message = condition(db, "Accepted")["message"].as_str().unwrap_or_default();
-        has(db, "Accepted", "False", "ChangeNotTaken") && message.contains("spec.peerTls")
-    };
-    set_peers(Value::Null).await;
-    ns.until("database/db", "the edit is not taken", |found| found.iter().any(not_taken)).await;
-    assert_same(&children(&ns).await, &before);
-
-    ns.kubectl(["delete", "service/db-1-hs", "service/db-2"]).await;
-    ns.until("services", "both are made again", |services| services.len() == 4).await;
-    ns.kubectl(["scale", "database/db", "--replicas=3"]).await;
-    ns.until("database/db", "a new partition is there", |found| found.iter().any(|db| db["status"]["ready"] == "3/3")).await;
-    assert!(!ns.one("statefulset/db-3").await["spec"]["template"].to_string().contains("peers"), "as the class has it now");
-
-    ns.kubectl(["delete", "statefulset/db-1"]).await;
-    let is_explained = |db: &Value| {
-        let text = db["status"]["conditions"].to_string();
-        has(db, "Degraded", "True", "SecretNotNamed") && text.contains("Set spec.peerTls.secretName of the class to peers")
-    };
-    ns.until("database/db", "the way out is named", |found| found.iter().any(is_explained)).await;
-    ns.kubectl(["delete", "statefulset/db-3"]).await;
-    ns.wait_created("statefulset/db-3").await; // what needs no Secret is repaired meanwhile
-    set_peers(json!({"secretName": "peers"})).await;
-    ns.wait_created("statefulset/db-1").await;
-    ns.wait("database/db", "Ready").await;
 }

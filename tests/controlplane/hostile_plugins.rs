@@ -106,6 +106,11 @@ fn unwritten(namespace: &str) -> Vec<(&'static str, Guest, &'static str)> {
             with("y-trap", vec![]).does("plan", "(unreachable)"),
             "plan gave no answer: it trapped: unreachable code",
         ),
+        (
+            "y-validate",
+            with("y-validate", vec![]).does("validate", "(loop $again (br $again)) (unreachable)"),
+            "validate gave no answer: it used all of its 50000000 units of fuel",
+        ),
         ("y-many", with("y-many", vec![]).does("plan", many), "plan gave no answer: "),
         (
             "y-huge",

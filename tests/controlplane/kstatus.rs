@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use atomix_model::contract::FieldError;
 use futures::StreamExt;
 use harness::conditions::{condition, has};
 use harness::controller::{Controller, Options};
@@ -10,7 +11,9 @@ use harness::deploy;
 use harness::dist;
 use harness::fixture::{Fixture, Namespace, private_plane};
 use harness::gitops::verdicts_on;
+use harness::hostile::guest::{Guest, descriptor, plan};
 use harness::kubectl::Kubectl;
+use harness::manifests::Manifests;
 use kube::core::{DynamicObject, GroupVersionKind};
 use kube::discovery::ApiResource;
 use kube::runtime::WatchStreamExt as _;
@@ -129,6 +132,20 @@ async fn only_what_is_as_in_its_manifest_is_current() {
     })
     .await;
     comes(&ns, DATABASE, "its class is invalid", not_accepted("Invalid"), FAILED).await;
+    // The same of a plugin that says so in `validate` only.
+    let wrong = FieldError { path: "spec.a".to_owned(), message: "it is not there".to_owned() };
+    let guest = Guest::new(&descriptor("refuses", "RefusesStorageClass"), &Ok(plan(&ns.name, "refused", [])));
+    let file = fixture.plane.dir().join("refuses.wasm");
+    std::fs::write(&file, guest.refuses(&[wrong]).wasm()).unwrap();
+    let packed = harness::dist::pack(&file).unwrap();
+    admin.clone().run_with(["apply", "--server-side", "-f", "-"], &packed).await.unwrap();
+    admin.run(["wait", "--for=condition=Established", "--timeout=60s", "customresourcedefinitions", "--all"]).await.unwrap();
+    fixture.serves("refuses").await.unwrap();
+    ns.create(Manifests::class("RefusesStorageClass", "c", serde_json::json!({})).to_string()).await;
+    ns.create(&database("refused", "{kind: RefusesStorageClass, name: c}")).await;
+    comes(&ns, "database/refused", "its plugin does not accept its class", not_accepted("Invalid"), FAILED).await;
+    let message = condition(&ns.one("database/refused").await, "Accepted")["message"].to_string();
+    assert!(message.contains("RefusesStorageClass kstatus/c: spec.a: it is not there"), "{message}");
     ns.create(&database("version", "{kind: RaftStorageClass, version: v9, name: raft}")).await;
     comes(&ns, "database/version", "its class is not served in the version", not_accepted("ClassVersionNotServed"), FAILED)
         .await;

@@ -42,3 +42,4 @@ mod service_account;
 mod steady_state;
 mod third_party_clients;
 mod untrusted_clients;
+mod whole_edits;

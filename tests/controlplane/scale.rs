@@ -1,6 +1,6 @@
 //! Partitions come and go; those that exist stay where they are, and data stays when they go.
 
-use harness::conditions::{condition, has};
+use harness::conditions::has;
 use harness::controller::USER;
 use harness::fixture::shared_fixture;
 use harness::manifests::Manifests;
@@ -66,55 +66,6 @@ async fn a_scale_takes_no_more_requests_than_there_are_objects() {
     let limit = objects * 14 / 10 + 6;
     assert!(ours <= limit, "{ours} requests for {objects} objects; at most {limit}");
     println!("{ours} requests until Ready for {objects} objects");
-}
-
-#[tokio::test]
-async fn a_change_of_replicas_is_not_taken_and_everything_else_goes_on() {
-    let ns = shared_fixture().await.namespace("replicas").await;
-    ns.create_ready(&with_volumes().database("db", 2)).await;
-    ns.kubectl([
-        "patch",
-        "raftstorageclass/raft",
-        "--type=merge",
-        "-p",
-        r#"{"spec":{"replicas":3,"image":"atomix/raft-storage-node:v0.5.4"}}"#,
-    ])
-    .await;
-    ns.until("statefulset/db-1", "the image is taken", |found| {
-        found
-            .iter()
-            .any(|set| set["spec"]["template"]["spec"]["containers"][0]["image"] == "atomix/raft-storage-node:v0.5.4")
-    })
-    .await;
-    let database = ns
-        .until("database/db", "the condition names what was not taken", |found| {
-            found.iter().any(|db| has(db, "Accepted", "False", "ChangeNotTaken"))
-        })
-        .await;
-    let message = condition(&database[0], "Accepted")["message"].clone();
-    assert!(message.as_str().unwrap().contains("replicas"), "{message}");
-    assert_eq!(ns.one("statefulset/db-1").await["spec"]["replicas"], 1);
-    ns.kubectl(["delete", "service/db-1"]).await;
-    ns.wait_created("service/db-1").await;
-    ns.kubectl([
-        "patch",
-        "raftstorageclass/raft",
-        "--type=merge",
-        "-p",
-        r#"{"spec":{"volumeClaimTemplate":{"spec":{"resources":{"requests":{"storage":"2Gi"}}}}}}"#,
-    ])
-    .await;
-    ns.until("database/db", "the volume's size was not taken either", |found| {
-        found
-            .iter()
-            .any(|db| condition(db, "Accepted")["message"].as_str().unwrap_or_default().contains("volumeClaimTemplate"))
-    })
-    .await;
-    assert_eq!(
-        ns.one("statefulset/db-1").await["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"],
-        json!({"storage": "1Gi"})
-    );
-    ns.wait("database/db", "Ready").await;
 }
 
 fn autoscaler(version: &str, name: &str) -> String {

@@ -7,6 +7,7 @@ use std::fs;
 use super::components::plugin;
 use atomix_model::contract::{Observed, Plan, Request};
 use atomix_sandbox::Revision;
+use harness::manifests::merged;
 use harness::paths;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -59,23 +60,6 @@ enum Outcome {
     NotTaken,
     /// There is no plan.
     Refused,
-}
-
-/// A merge patch (RFC 7386).
-fn merged(mut into: Value, patch: &Value) -> Value {
-    let Value::Object(fields) = patch else { return if patch.is_null() { into } else { patch.clone() } };
-    if !into.is_object() {
-        into = json!({});
-    }
-    for (name, value) in fields {
-        if value.is_null() {
-            into.as_object_mut().unwrap().remove(name);
-        } else {
-            let before = into.get(name).cloned().unwrap_or(Value::Null);
-            into[name.as_str()] = merged(before, value);
-        }
-    }
-    into
 }
 
 fn request(kind: &str, spec: &Value, partitions: u32, observed: Vec<Observed>) -> Request {

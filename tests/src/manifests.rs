@@ -125,3 +125,20 @@ fn pod(name: &str) -> Value {
         "spec": {"containers": [{"name": "peer", "image": "peer"}]},
     })
 }
+
+/// A value after a merge patch (RFC 7386).
+pub fn merged(mut into: Value, patch: &Value) -> Value {
+    let Value::Object(fields) = patch else { return if patch.is_null() { into } else { patch.clone() } };
+    if !into.is_object() {
+        into = json!({});
+    }
+    for (name, value) in fields {
+        if value.is_null() {
+            into.as_object_mut().expect("it is one by now").remove(name);
+        } else {
+            let before = into.get(name).cloned().unwrap_or(Value::Null);
+            into[name.as_str()] = merged(before, value);
+        }
+    }
+    into
+}

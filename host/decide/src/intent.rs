@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::admission::{self, Admitted};
+use crate::last_taken;
 use crate::objects::{self, Owner, Standing};
 use crate::plan_churn::PlanChurn;
 use atomix_model::condition::Reason;
@@ -19,7 +20,7 @@ use atomix_model::object::{Kind, Live, Objects};
 pub struct Intent<'a> {
     /// As it was seen, with the status that was written last.
     pub database: &'a Database,
-    /// The class in use.
+    /// The class that the plan was made from.
     pub class: &'a Live,
     /// The plan.
     pub admitted: &'a Admitted,
@@ -44,6 +45,7 @@ impl Intent<'_> {
             class_uid: self.class.uid.clone(),
             class_generation: self.class.generation(),
             partitions: Some(self.database.spec.partitions),
+            class_spec: last_taken::recorded(self.class),
         }
     }
 

@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod diff;
 pub mod intent;
+pub mod last_taken;
 pub mod objects;
 pub mod observe;
 pub mod pass;

@@ -48,6 +48,8 @@ pub struct Resolved {
 pub struct Observed {
     /// The step before.
     pub resolved: Resolved,
+    /// UID and generation of the class that is planned from: not the newest one while an edit of it is not taken.
+    pub planned_from: (String, i64),
     /// How many partitions share a cluster.
     pub per_cluster: i32,
     /// Labels that the pods have.
@@ -96,6 +98,8 @@ pub struct Admitted {
     pub plugin: PluginInUse,
     /// Why it is not the newest revision's, if it is not.
     pub held: Option<Fault>,
+    /// Why it is made from the class as it was before its last edit, if it is and no change of a field explains it.
+    pub class_not_taken: Option<Fault>,
     /// How many of the database's Partitions there are.
     pub partitions: i32,
     /// The first object of the plan that is not there, e.g. `Service db-1`.
@@ -265,9 +269,10 @@ impl Pass {
     /// What went wrong, worst first.
     pub fn faults(&self) -> impl Iterator<Item = &Fault> {
         let group = self.stage.planned().and_then(|planned| planned.group.as_ref()?.as_ref().err());
+        let class_not_taken = self.stage.admitted().and_then(|admitted| admitted.class_not_taken.as_ref());
         let held = self.stage.admitted().and_then(|admitted| admitted.held.as_ref());
         let applied = self.stage.applied().map(|applied| applied.faults.as_slice()).unwrap_or_default();
-        self.stopped.iter().chain(group).chain(held).chain(applied)
+        self.stopped.iter().chain(class_not_taken).chain(group).chain(held).chain(applied)
     }
 
     /// How each partition goes, if there was a plan.

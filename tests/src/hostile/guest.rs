@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use atomix_model::contract::{
-    ClassKind, Descriptor, Endpoint, ObjectKind, PartitionState, Plan, PlannedObject, Reason, Refusal,
+    ClassKind, Descriptor, Endpoint, FieldError, ObjectKind, PartitionState, Plan, PlannedObject, Reason, Refusal,
 };
 use serde_json::{Value, json};
 
@@ -37,6 +37,13 @@ impl Guest {
             code: BTreeMap::new(),
             spoiled: Vec::new(),
         }
+    }
+
+    /// Has it accept no class, for these reasons.
+    #[must_use]
+    pub fn refuses(mut self, errors: &[FieldError]) -> Guest {
+        self.validated = memory::validated(&Err(errors.to_vec()));
+        self
     }
 
     /// Has `function` of the guest (`describe`, `validate`, `plan` or `realloc`) run these instructions, as text. In them `{describe}`,

@@ -233,9 +233,11 @@ fn disturbances(admitted: &Admitted, live: &[Option<Arc<Live>>], orphans: &[(Kin
         .map(|(kind, live)| format!("delete {} {}", kind.kind, live.name));
     let changed = admitted.objects.iter().zip(live).filter_map(|(object, live)| {
         let live = live.as_ref()?;
+        if object.is_of(live.annotation(names::HASH)) {
+            return None; // the plan that runs has it so too: what somebody else did to it is only set back
+        }
         if object.template.is_none() {
-            let changes = !is_made_again(&object.kind) && !object.is_of(live.annotation(names::HASH));
-            let changes = changes && holds_something(&object.kind, live);
+            let changes = !is_made_again(&object.kind) && holds_something(&object.kind, live);
             return changes.then(|| format!("change {} {}", object.kind.kind, object.name));
         }
         if live.annotation(names::TEMPLATE_HASH).is_some_and(|applied| !object.has_template(applied)) {
@@ -317,7 +319,7 @@ mod tests {
     }
 
     fn running(hash: &str, generation: i64) -> PlanInUse {
-        PlanInUse { hash: hash.into(), generation, class_uid: "c".into(), class_generation: 1, partitions: None }
+        PlanInUse { hash: hash.into(), generation, class_uid: "c".into(), class_generation: 1, ..PlanInUse::default() }
     }
 
     #[test]
@@ -409,7 +411,11 @@ mod tests {
     fn a_plan_that_changed_by_itself_and_disturbs_nothing_is_not_held() {
         let it = desired("a");
         let standing = [Some(live(&it, |_| {}))];
-        assert_eq!(held(&plan(it, "new"), Some(&running("old", 1)), &running("new", 1), None, &standing, &[]), None);
+        let scaled_by_hand = [Some(live(&it, |object| object["spec"]["replicas"] = json!(9)))];
+        for standing in [standing, scaled_by_hand] {
+            let plan = plan(it.clone(), "new");
+            assert_eq!(held(&plan, Some(&running("old", 1)), &running("new", 1), None, &standing, &[]), None);
+        }
     }
 
     #[test]
@@ -455,6 +461,9 @@ mod tests {
         let plan = |replicas: i64, image: &str, hash: &str| {
             let mut object = desired(image);
             object.manifest["spec"]["replicas"] = json!(replicas);
+            object.hash = names::hash_json(&object.manifest["spec"]);
+            object.legacy_hashes.0.clone_from(&object.hash);
+            object.manifest["metadata"]["annotations"][names::HASH] = json!(object.hash);
             Admitted::for_tests(vec![object], hash)
         };
         assert_eq!(held_back(&plan(1, "a", "new"), &plan(1, "a", "old"), None), None, "the edit shrinks it, in both");

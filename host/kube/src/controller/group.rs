@@ -23,8 +23,8 @@ pub(super) struct CachedGroup {
 impl CachedGroup {
     /// The answer in a pass, if it came so far.
     pub(super) fn of(planned: &Planned) -> Option<CachedGroup> {
-        let resolved = &planned.observed.resolved;
-        let stamp = (resolved.class_uid.clone(), resolved.class.generation, resolved.plugin.digest.clone());
+        let ((uid, generation), plugin) = (&planned.observed.planned_from, &planned.observed.resolved.plugin);
+        let stamp = (uid.clone(), *generation, plugin.digest.clone());
         Some(CachedGroup { stamp, answer: planned.group.clone()? })
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::group;
 use atomix_decide::objects;
-use atomix_decide::pass::{Pass, Resolved, Stage};
+use atomix_decide::pass::{Observed, Pass};
 use atomix_decide::plan_churn::PlanChurn;
 use atomix_decide::status::{Course, LastWritten};
 use atomix_model::crd::Database;
@@ -18,8 +18,10 @@ use atomix_model::limits;
 pub(super) struct Memory {
     /// What applying needs.
     pub(super) applied: objects::Memory,
-    /// The plugin's last failure.
-    pub(super) failing: Option<Failing>,
+    /// The plugin's last failures, newest first: with the class as it is, and as it was last taken.
+    failing: Vec<Failing>,
+    /// The class that the plugin was asked about last whether it accepts it, and did.
+    pub(super) validated: Option<Stamp>,
     /// What its class means as a group: the plugin's last answer.
     pub(super) group: Option<super::group::CachedGroup>,
     /// The status as last written.
@@ -50,12 +52,12 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// The stamp once a class and its plugin were resolved.
-    pub(super) fn of(resolved: &Resolved) -> Stamp {
+    /// The stamp once it is known what a plan may depend on.
+    pub(super) fn of(observed: &Observed) -> Stamp {
         Stamp {
-            digest: resolved.plugin.digest.clone(),
-            database: resolved.start.generation,
-            class: (resolved.class_uid.clone(), resolved.class.generation),
+            digest: observed.resolved.plugin.digest.clone(),
+            database: observed.resolved.start.generation,
+            class: observed.planned_from.clone(),
         }
     }
 }
@@ -71,12 +73,12 @@ pub(super) struct Failing {
 
 impl Failing {
     /// The failure, if it is too early for the same call.
-    pub(super) fn still(&self, stamp: &Stamp, now: Instant) -> Option<Fault> {
+    fn still(&self, stamp: &Stamp, now: Instant) -> Option<Fault> {
         (self.stamp == *stamp && now < self.until).then(|| self.fault.clone())
     }
 
     /// One more failure, with a longer pause if it is the same plugin and the same database.
-    pub(super) fn again(before: Option<Failing>, stamp: Stamp, fault: Fault, now: Instant) -> Failing {
+    fn again(before: Option<Failing>, stamp: Stamp, fault: Fault, now: Instant) -> Failing {
         let times = before.filter(|failing| failing.stamp == stamp).map_or(0, |failing| failing.times + 1);
         Failing { stamp, fault, times, until: now + pause(times, limits::PLUGIN_RETRY_AFTER_MAX) }
     }
@@ -99,16 +101,25 @@ impl Memory {
     }
 
     /// Records the results of a pass.
-    pub(super) fn record(&mut self, pass: &Pass, now: Instant) {
+    pub(super) fn record(&mut self, pass: &Pass) {
         if let Some(planned) = pass.stage.planned() {
             (self.course, self.courses) = (planned.health.course, planned.health.courses.clone());
-            (self.group, self.failing) = (group::CachedGroup::of(planned), None);
-        } else if let (Stage::Observed(observed), Some(fault @ Fault::Plugin { .. })) = (&*pass.stage, &pass.stopped) {
-            let stamp = Stamp::of(&observed.resolved);
-            if self.failing.as_ref().and_then(|failing| failing.still(&stamp, now)).is_none() {
-                self.failing = Some(Failing::again(self.failing.take(), stamp, fault.clone(), now));
-            }
+            self.group = group::CachedGroup::of(planned);
         }
+    }
+
+    /// The failure of a call of the plugin, if it is too early for the same call.
+    pub(super) fn still_failing(&self, stamp: &Stamp, now: Instant) -> Option<Fault> {
+        self.failing.iter().find_map(|failing| failing.still(stamp, now))
+    }
+
+    /// Records the answer of a call of the plugin: the fault, if it failed.
+    pub(super) fn called(&mut self, stamp: Stamp, fault: Option<&Fault>, now: Instant) {
+        let (before, others): (Vec<_>, Vec<_>) = self.failing.drain(..).partition(|failing| failing.stamp == stamp);
+        if let Some(fault @ Fault::Plugin { .. }) = fault {
+            self.failing.push(Failing::again(before.into_iter().next(), stamp, fault.clone(), now));
+        }
+        self.failing.extend(others.into_iter().take(1));
     }
 
     /// When something that had to wait may go on, or is no longer reported.
@@ -122,9 +133,10 @@ impl Memory {
             self.tries = 0;
             return None;
         }
-        let plugin = self.failing.as_ref().filter(|_| pass.faults().all(|fault| matches!(fault, Fault::Plugin { .. })));
-        if let Some(failing) = plugin {
-            return Some(failing.until.saturating_duration_since(now));
+        let only_plugin = pass.faults().all(|fault| matches!(fault, Fault::Plugin { .. }));
+        let until = self.failing.iter().map(|failing| failing.until).filter(|until| only_plugin && *until > now);
+        if let Some(until) = until.min() {
+            return Some(until.saturating_duration_since(now));
         }
         self.tries = self.tries.saturating_add(1);
         Some(pause(self.tries - 1, limits::RETRY_AFTER_MAX))
@@ -179,5 +191,23 @@ mod tests {
             assert!(second.still(&other, now).is_none(), "{other:?} is another question");
         }
         assert!(pause(40, limits::RETRY_AFTER_MAX) == limits::RETRY_AFTER_MAX);
+    }
+
+    #[test]
+    fn a_plugin_that_fails_on_a_class_and_on_the_one_before_waits_with_both() {
+        let (now, fault) = (Instant::now(), Fault::Plugin { message: "it trapped".into() });
+        let stamp = |generation| Stamp { digest: "d".to_owned(), database: 1, class: ("uid".to_owned(), generation) };
+        let mut memory = Memory::default();
+        for _ in 0..3 {
+            memory.called(stamp(2), Some(&fault), now);
+            memory.called(stamp(1), Some(&fault), now);
+        }
+        assert!([1, 2].iter().all(|generation| memory.still_failing(&stamp(*generation), now).is_some()));
+        assert!(memory.failing.iter().all(|failing| failing.times == 2), "{:?}", memory.failing);
+        memory.called(stamp(1), None, now);
+        assert_eq!((memory.failing.len(), memory.still_failing(&stamp(1), now)), (1, None));
+        memory.called(stamp(3), Some(&fault), now);
+        memory.called(stamp(4), Some(&fault), now);
+        assert_eq!(memory.failing.len(), 2, "no more than two are remembered");
     }
 }

@@ -29,6 +29,7 @@ use atomix_controller_io::leader::{Leadership, RunningPass};
 use atomix_controller_io::metrics::{Metrics, Planned as PlanResult, Reconciled};
 use atomix_decide::admission::{self, Kept};
 use atomix_decide::intent;
+use atomix_decide::last_taken;
 use atomix_decide::objects::Owner;
 use atomix_decide::observe::{self, Class};
 use atomix_decide::pass::{Admitted, Applied, Observed, Pass, Planned, Resolved, Start, Stopped};
@@ -46,7 +47,7 @@ use hold::{Candidate, Chosen};
 pub use memory::Memories;
 use memory::{Memory, Stamp};
 pub use run::{Options, Progress, run};
-use write::Write;
+use write::Prepared;
 
 /// What every reconcile may use.
 pub struct Context {
@@ -77,12 +78,65 @@ impl Context {
 /// Brings one database to what its user asked for. Assumes that whatever was tried before may have failed halfway.
 async fn converge(database: &Database, start: Start, ctx: &Context, memory: &mut Memory) -> Result<Applied, Stopped> {
     let (resolved, plugin, class) = resolve(database, start, ctx)?;
-    let (observed, request) = observe(database, resolved, (&plugin, &class), ctx)?; //               reads
-    let (planned, plan) = plan(database, observed, (&plugin, &class, &request), ctx, memory).await?; // thinks
-    let (admitted, chosen) = admit(database, (planned, plan), (plugin, &class, &request), ctx, memory).await?; // checks
-    let write = Write::of(database, &class, &chosen, ctx);
-    let (recorded, standing) = write.record(admitted, memory).await?; //                             writes the status
-    Ok(write.apply(recorded, &standing, memory).await) //                                            writes objects
+    let with = With { plugin: &plugin, newest: &class, class: &class };
+    let newest = prepare(database, resolved.clone(), with, ctx, memory).await;
+    let last = last_taken::of(database, &class);
+    let prepared = match &last {
+        Some(class) => keep(newest, database, resolved, With { class, ..with }, ctx, memory).await?,
+        None => newest?,
+    };
+    let (recorded, standing, write) = prepared.record(memory).await?; // writes the status
+    Ok(write.apply(recorded, &standing, memory).await) //               writes objects
+}
+
+/// The plugin and the class that are planned with.
+#[derive(Clone, Copy)]
+struct With<'a> {
+    plugin: &'a Arc<Plugin>,
+    /// The class as it is.
+    newest: &'a Class,
+    /// The class to plan from: the newest, or as it was last taken.
+    class: &'a Class,
+}
+
+/// All steps before the first write.
+async fn prepare<'a>(
+    database: &'a Database,
+    resolved: Resolved,
+    with: With<'a>,
+    ctx: &'a Context,
+    memory: &mut Memory,
+) -> Result<Prepared<'a>, Stopped> {
+    let (observed, request) = observe(database, resolved, with, ctx)?; //               reads
+    let (planned, plan) = plan(database, observed, with, &request, ctx, memory).await?; // thinks
+    let (admitted, chosen) = admit(database, (planned, plan), with, &request, ctx, memory).await?; // checks
+    Prepared::of(database, with, admitted, chosen, ctx, memory).await
+}
+
+/// What is written where the class was edited since it was last taken as a whole: the plan of the newest, if what runs can take all of
+/// it; else that of the class as it was.
+async fn keep<'a>(
+    newest: Result<Prepared<'a>, Stopped>,
+    database: &'a Database,
+    resolved: Resolved,
+    last: With<'a>,
+    ctx: &'a Context,
+    memory: &mut Memory,
+) -> Result<Prepared<'a>, Stopped> {
+    let goes_on = match &newest {
+        Ok(prepared) => !prepared.unsupported().is_empty(),
+        Err(stopped) => last_taken::may_go_on(stopped),
+    };
+    if !goes_on {
+        return newest;
+    }
+    match (newest, prepare(database, resolved, last, ctx, memory).await) {
+        (Ok(newest), Ok(last)) if last_taken::is_kept(newest.unsupported(), last.unsupported()) => {
+            Ok(last.instead_of(newest))
+        }
+        (Err(stopped), Ok(last)) => Ok(last.since(stopped.fault)),
+        (newest, _) => newest,
+    }
 }
 
 /// Finds the class that the database uses and the plugin that serves its kind.
@@ -141,13 +195,14 @@ fn in_use(plugin: &Plugin) -> PluginInUse {
 fn observe(
     database: &Database,
     resolved: Resolved,
-    (plugin, class): (&Plugin, &Class),
+    With { plugin, class, .. }: With<'_>,
     ctx: &Context,
 ) -> Result<(Observed, Request), Stopped> {
     match request(database, plugin, class, ctx) {
         Ok(request) => {
             let per_cluster = i32::try_from(request.database.partitions_per_cluster).unwrap_or(i32::MAX);
-            Ok((Observed { resolved, per_cluster, pod_labels: observe::pod_labels(database) }, request))
+            let planned_from = (class.live.uid.clone(), class.live.generation());
+            Ok((Observed { resolved, planned_from, per_cluster, pod_labels: observe::pod_labels(database) }, request))
         }
         Err(fault) => Err(Stopped::after(resolved, fault)),
     }
@@ -170,14 +225,23 @@ fn request(database: &Database, plugin: &Plugin, class: &Class, ctx: &Context) -
 async fn plan(
     database: &Database,
     observed: Observed,
-    (plugin, class, request): (&Plugin, &Class, &Request),
+    with: With<'_>,
+    request: &Request,
     ctx: &Context,
-    memory: &Memory,
+    memory: &mut Memory,
 ) -> Result<(Planned, Plan), Stopped> {
-    let failing = memory.failing.as_ref().and_then(|failing| failing.still(&Stamp::of(&observed.resolved), Instant::now()));
-    let answer = match failing {
+    let With { plugin, class, .. } = with;
+    let stamp = Stamp::of(&observed);
+    let answer = match memory.still_failing(&stamp, Instant::now()) {
         Some(fault) => Err(fault),
-        None => call(plugin, class, request.clone(), ctx).await,
+        None => {
+            let answer = match validate(with, &stamp, memory).await {
+                Ok(()) => call(plugin, class, request.clone(), ctx).await,
+                Err(fault) => Err(fault),
+            };
+            memory.called(stamp, answer.as_ref().err(), Instant::now());
+            answer
+        }
     };
     let plan = match answer {
         Ok(plan) => plan,
@@ -195,6 +259,31 @@ async fn plan(
     Ok((planned, plan))
 }
 
+/// Asks the plugin whether it accepts the class: once for each edit of it and each revision, as the webhook may not have been asked. A class
+/// as it was last taken was accepted then.
+async fn validate(With { plugin, newest, class }: With<'_>, stamp: &Stamp, memory: &mut Memory) -> Result<(), Fault> {
+    let asked =
+        memory.validated.as_ref().is_some_and(|asked| (&asked.digest, &asked.class) == (&stamp.digest, &stamp.class));
+    if asked || !Arc::ptr_eq(&newest.live, &class.live) {
+        return Ok(());
+    }
+    let (revision, kind, spec) = (plugin.revision.clone(), class.in_use.kind.clone(), class.spec());
+    let answer = tokio::task::spawn_blocking(move || revision.validate(&kind, &spec)).await;
+    match answer.map_err(|stopped| Fault::Plugin { message: format!("the call was cut short: {stopped}") })? {
+        Ok(Ok(())) => {
+            memory.validated = Some(stamp.clone());
+            Ok(())
+        }
+        Ok(Err(errors)) => Err(Fault::invalid(&title(class), &errors)),
+        Err(fault) => Err(Fault::Plugin { message: fault.to_string() }),
+    }
+}
+
+/// Kind, namespace and name of a class, for people.
+fn title(Class { in_use: ClassInUse { kind, namespace, name, .. }, .. }: &Class) -> String {
+    format!("{kind} {namespace}/{name}")
+}
+
 /// One call of the plugin, off the async threads, counted and timed.
 async fn call(plugin: &Plugin, class: &Class, request: Request, ctx: &Context) -> Result<Plan, Fault> {
     let revision = plugin.revision.clone();
@@ -209,10 +298,7 @@ async fn call(plugin: &Plugin, class: &Class, request: Request, ctx: &Context) -
     ctx.metrics.planned(&plugin.revision.descriptor().name, result, started.elapsed());
     match answer {
         Ok(Ok(plan)) => Ok(plan),
-        Ok(Err(Refusal::Invalid(errors))) => {
-            let ClassInUse { kind, namespace, name, .. } = &class.in_use;
-            Err(Fault::invalid(&format!("{kind} {namespace}/{name}"), &errors))
-        }
+        Ok(Err(Refusal::Invalid(errors))) => Err(Fault::invalid(&title(class), &errors)),
         Ok(Err(Refusal::Waiting(reason))) => Err(Fault::from_reason(reason)),
         Err(fault) => Err(Fault::Plugin { message: fault.to_string() }),
     }
@@ -222,19 +308,22 @@ async fn call(plugin: &Plugin, class: &Class, request: Request, ctx: &Context) -
 async fn admit(
     database: &Database,
     (planned, plan): (Planned, Plan),
-    (plugin, class, request): (Arc<Plugin>, &Class, &Request),
+    with: With<'_>,
+    request: &Request,
     ctx: &Context,
     memory: &Memory,
 ) -> Result<(Admitted, Candidate), Stopped> {
-    let admitted = match admissible(&plan, request, database, &plugin, ctx) {
+    let admitted = match admissible(&plan, request, database, with.plugin, ctx) {
         Ok(admitted) => admitted,
         Err(fault) => return Err(Stopped::after(planned, fault)),
     };
-    let newest = Candidate { plugin, admitted };
-    let Chosen { candidate, planned, held } = hold::choose((newest, planned), request, (database, class), ctx, memory).await;
+    let newest = Candidate { plugin: with.plugin.clone(), admitted };
+    let Chosen { candidate, planned, held } =
+        hold::choose((newest, planned), request, (database, with.class), ctx, memory).await;
     let found = intent::found(&ctx.caches, &Owner::of(database), &candidate.admitted);
-    let plugin = in_use(&candidate.plugin);
-    Ok((Admitted { planned, plugin, held, partitions: found.partitions, missing: found.missing }, candidate))
+    let (plugin, class_not_taken) = (in_use(&candidate.plugin), None);
+    let (partitions, missing) = (found.partitions, found.missing);
+    Ok((Admitted { planned, plugin, held, class_not_taken, partitions, missing }, candidate))
 }
 
 fn admissible(
@@ -280,7 +369,7 @@ async fn reconcile(object: Arc<DynamicObject>, ctx: Arc<Context>) -> Result<Acti
         causes::leave(&database, &ctx); // nothing is known to be missing
     }
     ctx.metrics.reconciled(result(pass.faults().next()), started.elapsed());
-    memory.record(&pass, Instant::now());
+    memory.record(&pass);
     memory.refresh(&mut database);
     let again = report::report(&database, &ctx, &mut memory, &pass).await;
     let now = Instant::now();

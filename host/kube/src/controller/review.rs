@@ -13,6 +13,7 @@ use super::{Context, admissible, class_and_plugin, request};
 use crate::catalog::Plugin;
 use crate::webhook::admission_review::{Answers, Verdict, Wanted};
 use atomix_decide::admission;
+use atomix_decide::last_taken;
 use atomix_decide::objects::Effects;
 use atomix_decide::objects::Owner;
 use atomix_decide::objects::Standing;
@@ -43,9 +44,9 @@ async fn review(ctx: &Context, wanted: &Wanted) -> Verdict {
         return Verdict::default();
     }
     match (wanted.kind.group.as_str(), wanted.kind.kind.as_str()) {
-        (GROUP, "Database") => database(ctx, &wanted.object, wanted.operation == "UPDATE").await,
+        (GROUP, "Database") => database(ctx, &wanted.object, Some(&wanted.old_object).filter(|old| old.is_object())).await,
         ("autoscaling", "Scale") => match scaled(ctx, wanted) {
-            Some(object) => database(ctx, &object, true).await,
+            Some((object, before)) => database(ctx, &object, Some(&before)).await,
             None => Verdict::default(),
         },
         (STORAGE_GROUP, kind) => match ctx.catalog.serving(kind) {
@@ -71,22 +72,30 @@ async fn class(ctx: &Context, wanted: &Wanted, plugin: &Plugin) -> Verdict {
     if wanted.operation != "UPDATE" {
         return verdict;
     }
-    let edited = Arc::new(Live {
-        namespace: wanted.namespace.clone(),
-        name: wanted.object.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned(),
-        uid: String::new(),
-        version: 0,
-        body: wanted.object.clone(),
-    });
+    let class = |body: &Value| {
+        let name = body.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        Arc::new(Live { namespace: wanted.namespace.clone(), name, uid: String::new(), version: 0, body: body.clone() })
+    };
+    let (edited, before) = (class(&wanted.object), class(&wanted.old_object));
     let databases = ctx.databases.state().into_iter().filter_map(|object| parsed(&serde_json::to_value(&*object).ok()?));
     let users: Vec<Database> = databases
         .filter(|database| database.spec.storage_class.kind == wanted.kind.kind && uses(database, &edited))
         .collect();
-    let (mut effects, mut concerned) = (Effects::default(), 0);
+    let (mut effects, mut concerned, mut refused) = (Effects::default(), 0, Vec::new());
     for database in users.iter().take(limits::REVIEW_DATABASES_MAX) {
-        let Foreseen { effects: of_one, warnings, errors } = foresee(ctx, database.clone(), Some(&edited)).await;
-        let warnings = warnings.into_iter().chain(errors.iter().map(|error| format!("{}: {}", error.path, error.message)));
+        let Foreseen { effects: of_one, warnings, errors, not_taken, .. } = foresee(ctx, database, Some(&edited)).await;
         let title = format!("Database {}/{}", database.namespace().unwrap_or_default(), database.name_any());
+        let not_taken_before = match not_taken.is_empty() {
+            true => Vec::new(),
+            false => foresee(ctx, database, Some(&before)).await.not_taken,
+        };
+        if last_taken::is_kept(&not_taken, &not_taken_before) {
+            refused.extend(not_taken.into_iter().map(|change| (title.clone(), change)));
+        } else {
+            let warning = |change: &Unsupported| format!("{title}: {} {}", change.field, stays(change));
+            verdict.warnings.extend(not_taken.iter().map(warning));
+        }
+        let warnings = warnings.into_iter().chain(errors.iter().map(|error| format!("{}: {}", error.path, error.message)));
         verdict.warnings.extend(warnings.map(|warning| format!("{title}: {warning}")));
         concerned += usize::from(of_one != Effects::default());
         effects.restarted += of_one.restarted;
@@ -94,6 +103,9 @@ async fn class(ctx: &Context, wanted: &Wanted, plugin: &Plugin) -> Verdict {
         effects.at_once |= of_one.at_once;
     }
     verdict.warnings.truncate(limits::REVIEW_WARNINGS_MAX);
+    if !refused.is_empty() {
+        return Verdict { errors: cannot_be_taken(refused), ..verdict };
+    }
     if let Some(consequence) = consequence(effects, concerned) {
         let more = match users.len() > limits::REVIEW_DATABASES_MAX {
             true => format!(" (of the first {} of {} that use it)", limits::REVIEW_DATABASES_MAX, users.len()),
@@ -110,27 +122,73 @@ fn uses(database: &Database, class: &Live) -> bool {
     in_use.is_some_and(|in_use| in_use.name == class.name && in_use.namespace == class.namespace)
 }
 
-async fn database(ctx: &Context, object: &Value, is_edit: bool) -> Verdict {
+/// A Database is judged with its class; `before` is what it was, if it is edited.
+async fn database(ctx: &Context, object: &Value, before: Option<&Value>) -> Verdict {
     let Some(database) = parsed(object) else { return Verdict::default() };
-    let Foreseen { effects, mut warnings, errors } = foresee(ctx, database, None).await;
-    if let Some(consequence) = consequence(effects, 1).filter(|_| is_edit) {
+    let Foreseen { effects, mut warnings, errors, not_taken } = foresee(ctx, &database, None).await;
+    if let Some(consequence) = consequence(effects, 1).filter(|_| before.is_some()) {
         warnings.insert(0, format!("this {consequence}"));
     }
+    let before = match before.and_then(parsed).filter(|_| !not_taken.is_empty()) {
+        Some(before) => foresee(ctx, &before, None).await.not_taken,
+        None => not_taken.clone(), // a new one on data that were kept
+    };
+    let (new, old) = match last_taken::is_kept(&not_taken, &before) {
+        true => (not_taken, Vec::new()),
+        false => (Vec::new(), not_taken),
+    };
+    warnings.extend(old.iter().map(|change| format!("{} {}", change.field, stays(change))));
     warnings.truncate(limits::REVIEW_WARNINGS_MAX);
     let (of_database, of_class): (Vec<_>, Vec<_>) =
-        errors.into_iter().partition(|error| error.path.starts_with("database."));
+        errors.into_iter().partition(|error| error.path.starts_with(OF_DATABASE));
     warnings.extend(of_class.iter().map(|error| format!("the class is not accepted: {}: {}", error.path, error.message)));
-    let errors = of_database.into_iter().map(|error| FieldError { path: error.path.replacen("database.", "", 1), ..error });
+    let refused = new.into_iter().map(|change| FieldError { message: stays(&change), path: change.field });
+    let errors = of_database.into_iter().chain(refused);
+    let errors = errors.map(|error| FieldError { path: error.path.replacen(OF_DATABASE, "", 1), ..error });
     Verdict { errors: errors.collect(), warnings }
 }
 
-/// The Database that is being scaled, as it would be.
-fn scaled(ctx: &Context, scale: &Wanted) -> Option<Value> {
+/// What paths to fields of the Database begin with where fields of its class are meant without.
+const OF_DATABASE: &str = "database.";
+
+/// What becomes of a field that cannot be changed.
+fn stays(change: &Unsupported) -> String {
+    format!("stays {}, not {}: {}", change.kept, change.wanted, change.why)
+}
+
+/// Why a class cannot be edited so: each field and reason once, with the first Databases that run otherwise.
+fn cannot_be_taken(changes: Vec<(String, Unsupported)>) -> Vec<FieldError> {
+    let mut found: Vec<(Unsupported, Vec<String>)> = Vec::new();
+    for (title, change) in changes {
+        match found.iter_mut().find(|(other, _)| (&other.field, &other.kept) == (&change.field, &change.kept)) {
+            Some((_, titles)) => titles.push(title),
+            None => found.push((change, vec![title])),
+        }
+    }
+    found.truncate(limits::REVIEW_WARNINGS_MAX);
+    let error = |(change, titles): (Unsupported, Vec<String>)| {
+        let more = match titles.len() {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        let message = format!(
+            "{}{more} cannot take this: it {}; nothing of the edit is applied. A class of another name can have it",
+            titles[0],
+            stays(&change)
+        );
+        FieldError { path: change.field, message }
+    };
+    found.into_iter().map(error).collect()
+}
+
+/// The Database that is being scaled: as it would be, and as it is.
+fn scaled(ctx: &Context, scale: &Wanted) -> Option<(Value, Value)> {
     let name = scale.object.pointer("/metadata/name")?.as_str()?;
     let database = ctx.databases.get(&ObjectRef::new_with(name, super::triggers::resource()).within(&scale.namespace))?;
-    let mut object = serde_json::to_value(&*database).ok()?;
+    let before = serde_json::to_value(&*database).ok()?;
+    let mut object = before.clone();
     object["spec"]["partitions"] = scale.object.pointer("/spec/replicas")?.clone();
-    Some(object)
+    Some((object, before))
 }
 
 fn parsed(object: &Value) -> Option<Database> {
@@ -143,17 +201,14 @@ struct Foreseen {
     effects: Effects,
     warnings: Vec<String>,
     errors: Vec<FieldError>,
+    /// What running storage would not take of the database and its class.
+    not_taken: Vec<Unsupported>,
 }
 
 /// Plans for a database as it would be, with its class as it would be.
-async fn foresee(ctx: &Context, mut database: Database, edited: Option<&Arc<Live>>) -> Foreseen {
-    let mut foreseen = Foreseen::default();
-    let kept = keep_what_runs(&mut database);
-    let mut changes_not_taken = |changes: &[Unsupported]| {
-        let warnings = changes.iter().map(|it| format!("{} stays {}, not {}: {}", it.field, it.kept, it.wanted, it.why));
-        foreseen.warnings.extend(warnings);
-    };
-    changes_not_taken(&kept);
+async fn foresee(ctx: &Context, database: &Database, edited: Option<&Arc<Live>>) -> Foreseen {
+    let mut database = database.clone();
+    let mut foreseen = Foreseen { not_taken: keep_what_runs(&mut database), ..Foreseen::default() };
     let (plugin, mut class) = match class_and_plugin(&database, ctx) {
         Ok(found) => found,
         Err(fault) => {
@@ -180,7 +235,7 @@ async fn foresee(ctx: &Context, mut database: Database, edited: Option<&Arc<Live
         }
         Ok(Ok(Err(Refusal::Waiting(_)))) | Err(_) => return foreseen,
     };
-    changes_not_taken(&plan.unsupported);
+    foreseen.not_taken.extend(plan.unsupported.iter().cloned());
     match admissible(&plan, &request, &database, &plugin, ctx) {
         Ok(admitted) => {
             let newest = Candidate { plugin, admitted };

@@ -6,72 +6,101 @@ use kube::ResourceExt;
 use kube::api::DynamicObject;
 
 use super::hold::Candidate;
-use super::{Context, Memory, causes, report};
+use super::{Context, Memory, With, causes, report};
 use crate::apply::{self, Target};
 use atomix_decide::intent::{self, ChangesByItself, Intent};
 use atomix_decide::objects::{self, Owner, Standing, admission_policy};
-use atomix_decide::observe::Class;
 use atomix_decide::pass::{Admitted, Applied, Pass, Recorded, Stopped};
 use atomix_model::condition::Reason;
+use atomix_model::contract::Unsupported;
 use atomix_model::crd::Database;
 use atomix_model::fault::Fault;
 use atomix_model::object::Kind;
 
+/// A plan that may be written, and what has been found out on the way.
+pub(super) struct Prepared<'a> {
+    admitted: Admitted,
+    standing: Standing,
+    changes_by_itself: ChangesByItself,
+    write: Write<'a>,
+}
+
 /// The writing of one admitted plan.
 pub(super) struct Write<'a> {
     database: &'a Database,
-    class: &'a Class,
-    chosen: &'a Candidate,
+    with: With<'a>,
+    chosen: Candidate,
     ctx: &'a Context,
     planned_by: String,
 }
 
-/// A plan that may be written.
-struct Cleared {
-    standing: Standing,
-    changes_by_itself: ChangesByItself,
-}
-
-impl<'a> Write<'a> {
-    /// Writes nothing yet.
-    pub(super) fn of(database: &'a Database, class: &'a Class, chosen: &'a Candidate, ctx: &'a Context) -> Write<'a> {
-        let (descriptor, class_in_use) = (chosen.plugin.revision.descriptor(), &class.in_use);
+impl<'a> Prepared<'a> {
+    /// Checks whether a plan may be written. Writes nothing.
+    pub(super) async fn of(
+        database: &'a Database,
+        with: With<'a>,
+        admitted: Admitted,
+        chosen: Candidate,
+        ctx: &'a Context,
+        memory: &mut Memory,
+    ) -> Result<Prepared<'a>, Stopped> {
+        let (descriptor, class_in_use) = (chosen.plugin.revision.descriptor(), &with.newest.in_use);
         let planned_by = format!(
             "plugin {} {} of {} {}/{}",
             descriptor.name, descriptor.version, class_in_use.kind, class_in_use.namespace, class_in_use.name
         );
-        Write { database, class, chosen, ctx, planned_by }
+        let write = Write { database, with, chosen, ctx, planned_by };
+        match write.clear(memory).await {
+            Ok((standing, changes_by_itself)) => Ok(Prepared { admitted, standing, changes_by_itself, write }),
+            Err(fault) => Err(Stopped::after(admitted, fault)),
+        }
+    }
+
+    /// Changes that running storage cannot make.
+    pub(super) fn unsupported(&self) -> &[Unsupported] {
+        &self.admitted.planned.unsupported
+    }
+
+    /// This plan, which takes the place of another, since running storage cannot make what that one asks for.
+    pub(super) fn instead_of(mut self, other: Prepared<'_>) -> Prepared<'a> {
+        self.admitted.planned.unsupported = other.admitted.planned.unsupported;
+        self
+    }
+
+    /// This plan, which is written since that of the newest class cannot be.
+    pub(super) fn since(mut self, class_not_taken: Fault) -> Prepared<'a> {
+        self.admitted.class_not_taken = Some(class_not_taken);
+        self
     }
 
     /// Records the class in use, how partitions share clusters, all kinds that are about to be written, and the plan: a crash at any
     /// later write loses none of it.
-    pub(super) async fn record(&self, admitted: Admitted, memory: &mut Memory) -> Result<(Recorded, Standing), Stopped> {
-        let Cleared { standing, changes_by_itself } = match self.clear(memory).await {
-            Ok(cleared) => cleared,
-            Err(fault) => return Err(Stopped::after(admitted, fault)),
-        };
-        let intent = self.intent();
+    pub(super) async fn record(self, memory: &mut Memory) -> Result<(Recorded, Standing, Write<'a>), Stopped> {
+        let Prepared { admitted, standing, changes_by_itself, write } = self;
+        let intent = write.intent();
         let (plan, kinds) = (intent.plan(), intent.kinds().into_iter().collect());
         let pass = Pass { stage: Box::new(Recorded { admitted, plan, kinds }.into()), stopped: None };
-        let written = report::record(self.database, self.ctx, memory, &pass).await;
+        let written = report::record(write.database, write.ctx, memory, &pass).await;
         let recorded = (*pass.stage).into_recorded().expect("it is what it was made of");
         let is_written = match written {
             Ok(is_written) => is_written,
             Err(fault) => return Err(Stopped::after(recorded.admitted, fault)),
         };
         if let Some(changed) = changes_by_itself {
-            memory.changes.written(&crate::catalog::title(&self.chosen.plugin.revision), changed, Instant::now());
+            memory.changes.written(&crate::catalog::title(&write.chosen.plugin.revision), changed, Instant::now());
         }
-        let acts = || standing.acts(&self.chosen.admitted, &intent.owner(), &memory.applied, Instant::now());
+        let acts = || standing.acts(&write.chosen.admitted, &intent.owner(), &memory.applied, Instant::now());
         if !is_written
             && acts()
-            && let Err(fault) = self.confirm(memory).await
+            && let Err(fault) = write.confirm(memory).await
         {
             return Err(Stopped::after(recorded.admitted, fault));
         }
-        Ok((recorded, standing))
+        Ok((recorded, standing, write))
     }
+}
 
+impl Write<'_> {
     /// Writes the objects that differ, then removes what the plan no longer holds.
     pub(super) async fn apply(&self, recorded: Recorded, standing: &Standing, memory: &mut Memory) -> Applied {
         let (admitted, ctx) = (&self.chosen.admitted, self.ctx);
@@ -92,7 +121,7 @@ impl<'a> Write<'a> {
     }
 
     /// Checks whether the plan may be written.
-    async fn clear(&self, memory: &mut Memory) -> Result<Cleared, Fault> {
+    async fn clear(&self, memory: &mut Memory) -> Result<(Standing, ChangesByItself), Fault> {
         let intent = self.intent();
         let standing = intent.standing(&self.ctx.caches)?;
         if intent.is_behind() {
@@ -100,12 +129,12 @@ impl<'a> Write<'a> {
         }
         let changes_by_itself = intent.clear(&standing, &mut memory.changes, Instant::now())?;
         apply::dry_run(&self.target(), &mut memory.applied, &self.chosen.admitted, &standing).await?;
-        Ok(Cleared { standing, changes_by_itself })
+        Ok((standing, changes_by_itself))
     }
 
     fn intent(&self) -> Intent<'_> {
         let (admitted, digest) = (&self.chosen.admitted, self.chosen.plugin.revision.digest());
-        Intent { database: self.database, class: &self.class.live, admitted, digest }
+        Intent { database: self.database, class: &self.with.class.live, admitted, digest }
     }
 
     fn target(&self) -> Target<'_> {
@@ -124,7 +153,7 @@ impl<'a> Write<'a> {
     /// Reads the database and its class from the API server, to compare them with the caches. These may be older than what
     /// the leader before this one acted on, and then what it did would be undone.
     async fn confirm(&self, memory: &Memory) -> Result<(), Fault> {
-        let Write { database, class, ctx, chosen: Candidate { plugin, .. }, .. } = self;
+        let Write { database, with: With { newest: class, .. }, ctx, chosen: Candidate { plugin, .. }, .. } = self;
         let there = |what: String, found: kube::Result<Option<kube::core::PartialObjectMeta<DynamicObject>>>| match found {
             Ok(found) => Ok(found.filter(|found| found.metadata.deletion_timestamp.is_none())),
             Err(error) => {

@@ -207,6 +207,10 @@ pub struct PlanInUse {
     /// Partitions of the database that it was made from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partitions: Option<i32>,
+    /// Spec of the class that it was made from, as JSON: what plans are made from while an edit of the class is not taken. Absent
+    /// if it is longer than 16 KiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_spec: Option<String>,
 }
 
 /// How far a start or a rollout has come.

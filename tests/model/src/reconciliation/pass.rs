@@ -180,6 +180,7 @@ fn to_be_written(seen: &Seen, seeded: Option<Seeded>, database: &Database, start
     let per_cluster = observe::partitions_per_cluster(database, &class);
     let observed = pass::Observed {
         resolved,
+        planned_from: (class.live.uid.clone(), class.live.generation()),
         per_cluster: i32::try_from(per_cluster).unwrap_or(i32::MAX),
         pod_labels: observe::pod_labels(database),
     };
@@ -206,6 +207,7 @@ fn to_be_written(seen: &Seen, seeded: Option<Seeded>, database: &Database, start
         planned: planned_now,
         plugin: revision.in_use(),
         held,
+        class_not_taken: None,
         partitions: found.partitions,
         missing: found.missing,
     };
