@@ -157,6 +157,10 @@ run $R decide StartEmpty && ready $R 'it gives its data up' && has $R 2 'it give
 stop $R && run $P cli flushall >/dev/null && start $R && ready $R 'it was emptied' && has $R 0 'it was emptied'
 on_disk $R 'it was emptied' && stop $P $R
 
+# Nor does one without keys wait for a person when its primary has lost its volume, since it has nothing to give up.
+lose $P && word $P StartEmpty && start $P && ready $P 'it starts empty again' && word $P Wait
+start $R && ready $R 'it has no keys' && has $R 0 'it has no keys' && on_disk $R 'it has no keys' && stop $P $R
+
 # A replica that does not know whose data it has, since an earlier version started it, has none either: it follows.
 rm /t/$R/data/.atomix/follows && start $P && ready $P 'it has no keys' && start $R && ready $R 'neither has keys'
 stop $P $R

@@ -95,12 +95,12 @@ fn plugins_are_small() {
         // Every cause that a pod shows takes 7,000, claims that must not be taken up by name 10,000; etcd has the list of
         // its flags that only tune it, and the history of a cluster since it was formed; the script by which servers of the
         // last two start, and what reads it, take 35,000. What keeps their messages within the controller's bounds takes
-        // 4,500 of each; checks of amounts and of variables 1,800; what claims have got, compared with what is asked for, 2,500.
+        // 4,500 of each; checks of amounts and of variables 1,800; what claims have got, compared with what is asked for, 3,500.
         let most = match name {
-            "valkey" => 274_000,
-            "redis" => 246_000,
-            "etcd" => 245_000,
-            _ => 234_000,
+            "valkey" => 276_000,
+            "redis" => 247_000,
+            "etcd" => 246_000,
+            _ => 235_000,
         };
         plugin(name); // built, and loads: so it imports nothing
         let size = components::bytes(name).len();

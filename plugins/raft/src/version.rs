@@ -5,7 +5,7 @@ use atomix_sdk::{Health, Members, Plan, Value, image_version, json, set};
 
 use crate::class::RaftClass;
 
-/// The annotation on a cluster's ConfigMap that remembers, once an older image was refused, which version wrote the data: the members
+/// The annotation on a cluster's ConfigMap that remembers, once another image was asked for, which version wrote the data: the members
 /// whose pods show it may not be ready later.
 const ANNOTATION: &str = "raft.storage.cloud.atomix.io/version";
 /// The JSON pointer to [`ANNOTATION`].
@@ -45,7 +45,8 @@ impl Image {
         let set = || seen.object("StatefulSet", &members.name)?.text(IMAGE_OF_SET);
         let kept = refused.then(|| up().find_map(|member| image_of(&member)).or_else(set)).flatten();
         let name = kept.unwrap_or_else(|| asked.clone());
-        Self { name, wrote: wrote.filter(|_| refused || remembered.is_some()), refused }
+        let is_edited = || up().any(|member| image_of(&member).as_ref() != Some(asked));
+        Self { name, wrote: wrote.filter(|_| refused || remembered.is_some() || is_edited()), refused }
     }
 
     /// A ConfigMap that remembers the version.

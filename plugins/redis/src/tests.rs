@@ -84,6 +84,7 @@ fn what_runs_is_planned_again_whatever_edit_of_the_class_follows() {
         for ((id, object), (_, before)) in again.objects.iter().zip(&expected) {
             assert!(object == before || id.starts_with("config-"), "{id}");
         }
-        assert_eq!((again.objects.len(), again.plan.unsupported.len()), (expected.len(), 1));
+        let kept = usize::from(partitions == [4, 1]); // where partitions are stays, though nothing runs
+        assert_eq!((again.objects.len(), again.plan.unsupported.len()), (expected.len(), kept));
     }
 }

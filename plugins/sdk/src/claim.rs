@@ -251,7 +251,11 @@ fn difference(wanted: Option<&ClaimTemplate>, kept: Option<&ClaimTemplate>) -> (
         }
         let class = |claim: &ClaimTemplate| claim.0["spec"][STORAGE_CLASS].clone();
         if class(now) != class(then) {
-            let shown = |class: &Value| if class.is_null() { "the default one".to_owned() } else { display(class) };
+            let shown = |class: &Value| match class {
+                Value::Null => "the default one".to_owned(),
+                Value::String(name) if name.is_empty() => "none".to_owned(),
+                class => display(class),
+            };
             return (format!("spec.{STORAGE_CLASS}"), shown(&class(now)), shown(&class(then)));
         }
     }

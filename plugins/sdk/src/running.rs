@@ -8,7 +8,7 @@ use std::fmt::Display;
 use serde_json::Value;
 
 use crate::claim::kept;
-use crate::{ClaimTemplate, Plan, Seen, set, text};
+use crate::{CLUSTER_LABEL, ClaimTemplate, Live, Plan, Seen, set, text};
 
 /// What a plugin remembers of each cluster, beside the volumes of its members, which are remembered always.
 ///
@@ -86,7 +86,12 @@ impl<R: Remembered> Clusters<R> {
     /// Reads what is remembered of each cluster. `fresh` returns what a new one starts with, given what the first of those
     /// that are known was started with.
     pub fn of<C>(seen: &Seen<C>, fresh: impl FnOnce(Option<&R>) -> R) -> Self {
-        let known = seen.remembered(R::KINDS, R::POINTER, Running::read);
+        let mut known = seen.remembered(R::KINDS, R::POINTER, Running::read);
+        for (cluster, running) in known.iter_mut().enumerate() {
+            // Of a cluster whose data went with its volumes, what other objects remember counts no more.
+            let keeps = |kinds: &[&str]| kinds.iter().any(|kind| has(seen.objects(kind), cluster));
+            *running = running.take().filter(|it| it.claim.is_none() || keeps(&["StatefulSet", "PersistentVolumeClaim"]));
+        }
         let with = fresh(known.iter().flatten().next().map(|first| &first.with));
         Self { known, fresh: Running::fresh(with, seen.pods.claim()) }
     }
@@ -128,6 +133,13 @@ impl<R: Remembered> Clusters<R> {
             let kept = kept.map(|kept| kept.with_class_of(claims, cluster, wanted));
             (format!("{}-{cluster}", seen.database.name), kept)
         };
-        plan.claims_kept(wanted, in_use.iter().map(claim))
+        // What is not started yet, be it that claims are in its way, keeps nothing.
+        let starts = |cluster: &&u32| has(seen.objects("StatefulSet"), **cluster as usize);
+        plan.claims_kept(wanted, in_use.iter().filter(starts).map(claim))
     }
+}
+
+/// Whether one of these objects is of a cluster.
+fn has(objects: &[Live], cluster: usize) -> bool {
+    objects.iter().any(|live| live.text(CLUSTER_LABEL).is_some_and(|label| label == cluster.to_string()))
 }

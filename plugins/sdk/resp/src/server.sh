@@ -80,7 +80,14 @@ serve() {
         pause
     done
     wait "$pid"
+    ended=$?
     pid=
+    if [ $ended = 137 ]; then
+        said="$server-server was killed while it read its configuration or the data: the container may need more memory"
+        printf '%s' "$said" >"$last_words"
+        echo "$said" >&2
+        exit 137
+    fi
     return 1
 }
 
@@ -542,8 +549,9 @@ before_it_follows_another() {
             break
         fi
         [ "$(word)" != StartEmpty ] || break
-        if [ -z "$mine_is" ] || [ -z "$id" ]; then
-            # Neither says whose data these are; there may be none, though there are files.
+        if [ "$own" = unknown ]; then
+            # There may be no keys, though there are files.
+            own=unread
             read_data "$databases" && own=$(ask info keyspace | counted | total) && stop && rm -rf "$work"
             [ "$own" != 0 ] || break
         fi
