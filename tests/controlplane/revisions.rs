@@ -4,6 +4,7 @@ use harness::conditions::{condition, has};
 use harness::controller::USER;
 use harness::eventually::Eventually;
 use harness::fixture::{Fixture, Namespace, private_fixture, shared_fixture};
+use harness::hostile::guest::{Guest, descriptor, plan};
 use harness::manifests::Manifests;
 use serde_json::{Value, json};
 
@@ -223,4 +224,45 @@ async fn the_account_makes_and_deletes_no_config_map_beside_revisions() {
     let refused = admin.run(args).await.expect_err("none is changed").to_string();
     let by_role = refused.contains("cannot patch"); // unless a plugin's role lets it
     assert!(by_role || refused.contains("ValidatingAdmissionPolicy 'atomix-controller'"), "{refused}");
+}
+
+#[tokio::test]
+async fn where_the_newest_revision_fails_the_one_that_planned_what_runs_goes_on() {
+    let fixture = private_fixture("failing").await;
+    fixture.install("raft").await.unwrap();
+    let ns = fixture.namespace("failing").await;
+    ns.create_ready(&database()).await;
+    let guest = || Guest::new(&descriptor("raft", "RaftStorageClass"), &Ok(plan(&ns.name, "db", [])));
+    let endless = "(loop $again (br $again)) (unreachable)";
+    for (number, function) in (2..).zip(["plan", "validate"]) {
+        let revision = guest().does(function, endless).wasm();
+        let digest = atomix_sandbox::digest_of(&revision);
+        replace(&fixture, &revision).await;
+        plugin(&fixture, &ns, "it serves", |it| it["digest"] == digest.as_str()).await;
+        let goes_on = |db: &Value| {
+            let message = condition(db, "Degraded")["message"].as_str().unwrap_or_default();
+            has(db, "Degraded", "True", "PluginFailed")
+                && message.contains(&format!("{function} gave no answer"))
+                && message.contains("plugin raft 0.1.0")
+                && message.contains("goes on with this database")
+                && has(db, "Ready", "True", "")
+        };
+        ns.until("database/db", "the failure is reported, and who goes on", |found| found.iter().any(goes_on)).await;
+        is_repaired(&ns).await;
+        ns.kubectl(["delete", "statefulset/db-1"]).await;
+        ns.until("database/db", "it is not ready without", |found| found.iter().any(|db| has(db, "Ready", "False", "")))
+            .await;
+        ns.wait("database/db", "Ready").await;
+        ns.kubectl(["scale", "database/db", &format!("--replicas={number}")]).await;
+        let ready = format!("{number}/{number}");
+        ns.until("database/db", "it is scaled", |found| {
+            found.iter().any(|db| db["status"]["ready"] == ready && has(db, "Accepted", "True", ""))
+        })
+        .await;
+    }
+    replace(&fixture, &std::fs::read(harness::dist::wasm("raft")).unwrap()).await;
+    ns.until("database/db", "the good one serves again", |found| {
+        found.iter().any(|db| has(db, "Degraded", "False", "") && has(db, "Ready", "True", ""))
+    })
+    .await;
 }

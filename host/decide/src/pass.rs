@@ -98,8 +98,8 @@ pub struct Admitted {
     pub plugin: PluginInUse,
     /// Why it is not the newest revision's, if it is not.
     pub held: Option<Fault>,
-    /// Why it is made from the class as it was before its last edit, if it is and no change of a field explains it.
-    pub class_not_taken: Option<Fault>,
+    /// Why it is made from the class as it was before its last edit, or by the revision before the newest: what is wrong with the newest.
+    pub newest_fails: Option<Fault>,
     /// How many of the database's Partitions there are.
     pub partitions: i32,
     /// The first object of the plan that is not there, e.g. `Service db-1`.
@@ -269,10 +269,10 @@ impl Pass {
     /// What went wrong, worst first.
     pub fn faults(&self) -> impl Iterator<Item = &Fault> {
         let group = self.stage.planned().and_then(|planned| planned.group.as_ref()?.as_ref().err());
-        let class_not_taken = self.stage.admitted().and_then(|admitted| admitted.class_not_taken.as_ref());
+        let newest_fails = self.stage.admitted().and_then(|admitted| admitted.newest_fails.as_ref());
         let held = self.stage.admitted().and_then(|admitted| admitted.held.as_ref());
         let applied = self.stage.applied().map(|applied| applied.faults.as_slice()).unwrap_or_default();
-        self.stopped.iter().chain(class_not_taken).chain(group).chain(held).chain(applied)
+        self.stopped.iter().chain(newest_fails).chain(group).chain(held).chain(applied)
     }
 
     /// How each partition goes, if there was a plan.

@@ -163,6 +163,9 @@ fn check_schema(path: &str, schema: &Value) -> Checked {
     if is_true("x-kubernetes-int-or-string") && fields.contains_key("type") {
         return Err(format!("{path} has both x-kubernetes-int-or-string and a type; one of them is accepted"));
     }
+    if fields.get("x-kubernetes-list-type") == Some(&"map".into()) && !fields.contains_key("x-kubernetes-list-map-keys") {
+        return Err(format!("{path} is a list of type map without x-kubernetes-list-map-keys"));
+    }
     let is_open = is_true("x-kubernetes-preserve-unknown-fields") || fields.contains_key("properties");
     if is_true("x-kubernetes-embedded-resource") && !(is_open && fields.get("type") == Some(&"object".into())) {
         return Err(format!(
@@ -420,7 +423,7 @@ pub(crate) mod tests {
             (json!({"type": "object", "additionalProperties": false}), "additionalProperties of spec.image"),
             (json!({"type": "object", "additionalProperties": {"type": "x"}}), "the type of spec.image.* is"),
             (json!(true), "spec.image is no object"),
-            (json!({"type": "string", "pattern": "("}), r#"pattern of spec.image is "\"(\"", which no definition takes"#),
+            (json!({"type": "string", "pattern": "("}), r#"pattern of spec.image is "(", which no definition takes"#),
             (json!({"type": "string", "pattern": 3}), "pattern of spec.image is 3"),
             (json!({"type": "string", "const": "a"}), "spec.image has const, which no definition knows"),
             (json!({"type": "string", "enum": []}), "enum of spec.image is []"),
@@ -434,6 +437,10 @@ pub(crate) mod tests {
             (json!({"type": "object", "x-kubernetes-embedded-resource": true}), "spec.image is an embedded resource"),
             (json!({"type": "string", "oneOf": [{"type": "string"}]}), "oneOf of spec.image has type"),
             (json!({"type": "object", "not": {"properties": {"a": {"default": 1}}}}), "not of spec.image.a has default"),
+            (
+                json!({"type": "array", "items": {"type": "object"}, "x-kubernetes-list-type": "map"}),
+                "without x-kubernetes-list-map-keys",
+            ),
             (json!({"type": "string", "x-kubernetes-validations": [{"message": "no"}]}), "a rule of spec.image is null"),
             (
                 json!({"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "list"}),

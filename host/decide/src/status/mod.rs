@@ -50,7 +50,7 @@ pub fn database(before: &DatabaseStatus, pass: &Pass, now: Timestamp) -> Databas
     };
     let progress = Progress::of(before, pass, all_ready(before, pass), now);
     let mut conditions = Conditions::of(&before.conditions, Some(generation), now);
-    accepted(&mut conditions, pass);
+    accepted(&mut conditions, before, pass);
     readiness(&mut conditions, before, pass, ready_partitions);
     let missing = worst(states.into_iter().flatten()).is_some() && ready_partitions == before.ready_partitions;
     if missing && judged(before, (pass, &progress), now).0 == Verdict::Stays {
@@ -110,7 +110,10 @@ pub fn malformed(before: &DatabaseStatus, generation: Option<i64>, message: Stri
     }
 }
 
-fn accepted(conditions: &mut Conditions, pass: &Pass) {
+fn accepted(conditions: &mut Conditions, before: &DatabaseStatus, pass: &Pass) {
+    if let Some(failed) = not_planned(before, pass) {
+        return conditions.set_text(ConditionType::Accepted, "Unknown", failed.reason(), failed.message().to_owned());
+    }
     let not_taken = pass.faults().find(|fault| fault.spec_not_taken());
     if let Some(fault) = not_taken {
         return conditions.set(ConditionType::Accepted, false, fault.reason(), fault.message().to_owned());
@@ -141,6 +144,14 @@ fn accepted(conditions: &mut Conditions, pass: &Pass) {
         None if pass.stopped.is_none() => conditions.set(ConditionType::Accepted, true, Reason::Accepted, String::new()),
         None => {}
     }
+}
+
+/// Why it is not known whether an edit is taken: the plugin failed on it.
+fn not_planned<'a>(before: &DatabaseStatus, pass: &'a Pass) -> Option<&'a Fault> {
+    let failed = pass.stopped.as_ref().filter(|fault| matches!(fault, Fault::Plugin { .. }))?;
+    let made_from = |class_generation| Some((pass.stage.start().generation, class_generation));
+    let runs = before.plan.as_ref().map(|plan| (plan.generation, plan.class_generation));
+    (runs != made_from(pass.stage.resolved()?.class.generation)).then_some(failed)
 }
 
 fn readiness(conditions: &mut Conditions, before: &DatabaseStatus, pass: &Pass, ready: i32) {

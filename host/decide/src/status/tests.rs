@@ -348,6 +348,23 @@ fn a_bad_plugin_leaves_what_is_known_and_is_reported() {
     assert_eq!(condition(&status, "Ready").0, "True");
     assert_eq!(condition(&status, "Degraded"), ("True", "PluginFailed", "plugin p trapped"));
     assert_eq!(status.plan, settled().plan);
+    let start = Start { generation: 1, ..Start::default() };
+    let failed_on = |generation| {
+        let resolved = Resolved {
+            start: start.clone(),
+            class: ClassInUse { generation, ..ClassInUse::default() },
+            ..Resolved::default()
+        };
+        let fault = Fault::Plugin { message: "plugin p trapped".into() };
+        let observed = Observed { resolved, ..Observed::default() };
+        let before = DatabaseStatus {
+            plan: Some(PlanInUse { generation: 1, class_generation: 1, ..PlanInUse::default() }),
+            ..settled()
+        };
+        super::database(&before, &Pass::from(Err(crate::pass::Stopped::after(observed, fault))), at(60))
+    };
+    assert_eq!(condition(&failed_on(1), "Accepted").0, "True", "what runs was made from it");
+    assert_eq!(condition(&failed_on(2), "Accepted"), ("Unknown", "PluginFailed", "plugin p trapped"));
     let new =
         database(&DatabaseStatus::default(), &failed(Fault::waiting(Reason::NoPlugin, "no plugin serves kind C")), at(0));
     assert_eq!((condition(&new, "Ready").1, condition(&new, "Accepted").1), ("NoPlugin", "NoPlugin"));

@@ -259,7 +259,7 @@ impl Catalog {
         match broken.len() {
             0 => kinds,
             _ => format!(
-                "{kinds}; plugins that are refused, each with its reason in `kubectl get storageplugins`: {}{more}",
+                "{kinds}; plugins that are refused, each with its reason in `kubectl get storageplugins -A -o wide`: {}{more}",
                 broken[..broken.len().min(limits::PLUGINS_NAMED_MAX)].join(", ")
             ),
         }

@@ -1,5 +1,7 @@
 //! A plugin's newest revision and the one that planned what runs: which of the two plans is written. Knows no client.
 
+use std::sync::Arc;
+
 use super::{Context, Memory, admissible, causes};
 use crate::catalog::Plugin;
 use atomix_decide::admission::Admitted;
@@ -13,7 +15,7 @@ use atomix_model::fault::Fault;
 
 /// A plan that may be written, and the revision that made it.
 pub(super) struct Candidate {
-    pub(super) plugin: std::sync::Arc<Plugin>,
+    pub(super) plugin: Arc<Plugin>,
     pub(super) admitted: Admitted,
 }
 
@@ -61,6 +63,15 @@ pub(super) async fn kept(
     let (plan, running) = by_the_one_that_runs(newest, request, database, class, ctx).await?;
     let message = objects::held_back(&newest.admitted, &running.admitted, intent::accepted(database))?;
     Some(Kept { plan, running, message })
+}
+
+/// The revision that planned what runs, if it is another than this one of the plugin, is remembered, and serves the class's kind.
+pub(super) fn revision_that_runs(database: &Database, class: &Class, newest: &Plugin, ctx: &Context) -> Option<Arc<Plugin>> {
+    let planned = database.status.as_ref().filter(|status| status.plan.is_some())?.plugin.as_ref()?;
+    let revision = &newest.revision;
+    let is_another = planned.name == revision.descriptor().name && planned.digest != revision.digest();
+    let plugin = ctx.catalog.served(&planned.name, &planned.digest).filter(|_| is_another)?;
+    plugin.class_kind(&class.in_use.kind).is_some().then(|| Arc::new(plugin))
 }
 
 /// What the revision that planned what runs plans now, if it is another than the newest, and can.

@@ -18,7 +18,7 @@ use atomix_model::limits;
 pub(super) struct Memory {
     /// What applying needs.
     pub(super) applied: objects::Memory,
-    /// The plugin's last failures, newest first: with the class as it is, and as it was last taken.
+    /// The plugin's last failures, newest first: with the class as it is, with it as it was last taken, and of the revision before.
     failing: Vec<Failing>,
     /// The class that the plugin was asked about last whether it accepts it, and did.
     pub(super) validated: Option<Stamp>,
@@ -119,7 +119,7 @@ impl Memory {
         if let Some(fault @ Fault::Plugin { .. }) = fault {
             self.failing.push(Failing::again(before.into_iter().next(), stamp, fault.clone(), now));
         }
-        self.failing.extend(others.into_iter().take(1));
+        self.failing.extend(others.into_iter().take(2));
     }
 
     /// When something that had to wait may go on, or is no longer reported.
@@ -208,6 +208,7 @@ mod tests {
         assert_eq!((memory.failing.len(), memory.still_failing(&stamp(1), now)), (1, None));
         memory.called(stamp(3), Some(&fault), now);
         memory.called(stamp(4), Some(&fault), now);
-        assert_eq!(memory.failing.len(), 2, "no more than two are remembered");
+        memory.called(stamp(5), Some(&fault), now);
+        assert_eq!(memory.failing.len(), 3, "no more than three are remembered");
     }
 }

@@ -82,8 +82,15 @@ async fn converge(database: &Database, start: Start, ctx: &Context, memory: &mut
     let newest = prepare(database, resolved.clone(), with, ctx, memory).await;
     let last = last_taken::of(database, &class);
     let prepared = match &last {
-        Some(class) => keep(newest, database, resolved, With { class, ..with }, ctx, memory).await?,
-        None => newest?,
+        Some(class) => keep(newest, database, resolved.clone(), With { class, ..with }, ctx, memory).await,
+        None => newest,
+    };
+    let before = hold::revision_that_runs(database, &class, &plugin, ctx);
+    let prepared = match (prepared, &before) {
+        (Err(stopped), Some(plugin)) if matches!(stopped.fault, Fault::Plugin { .. }) => {
+            go_on_before(stopped, database, resolved, With { plugin, ..with }, ctx, memory).await?
+        }
+        (prepared, _) => prepared?,
     };
     let (recorded, standing, write) = prepared.record(memory).await?; // writes the status
     Ok(write.apply(recorded, &standing, memory).await) //               writes objects
@@ -136,6 +143,27 @@ async fn keep<'a>(
         }
         (Err(stopped), Ok(last)) => Ok(last.since(stopped.fault)),
         (newest, _) => newest,
+    }
+}
+
+/// What is written where the plugin's newest revision fails: what the one before it plans, which planned what runs.
+async fn go_on_before<'a>(
+    failed: Stopped,
+    database: &'a Database,
+    resolved: Resolved,
+    before: With<'a>,
+    ctx: &'a Context,
+    memory: &mut Memory,
+) -> Result<Prepared<'a>, Stopped> {
+    let resolved = Resolved { plugin: in_use(before.plugin), ..resolved };
+    match prepare(database, resolved, before, ctx, memory).await {
+        Ok(prepared) => {
+            let goes_on = crate::catalog::title(&before.plugin.revision);
+            let message =
+                format!("{}; {goes_on}, which planned what runs, goes on with this database", failed.fault.message());
+            Ok(prepared.since(Fault::Plugin { message }))
+        }
+        Err(_) => Err(failed),
     }
 }
 
@@ -321,9 +349,9 @@ async fn admit(
     let Chosen { candidate, planned, held } =
         hold::choose((newest, planned), request, (database, with.class), ctx, memory).await;
     let found = intent::found(&ctx.caches, &Owner::of(database), &candidate.admitted);
-    let (plugin, class_not_taken) = (in_use(&candidate.plugin), None);
+    let (plugin, newest_fails) = (in_use(&candidate.plugin), None);
     let (partitions, missing) = (found.partitions, found.missing);
-    Ok((Admitted { planned, plugin, held, class_not_taken, partitions, missing }, candidate))
+    Ok((Admitted { planned, plugin, held, newest_fails, partitions, missing }, candidate))
 }
 
 fn admissible(

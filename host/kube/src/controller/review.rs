@@ -78,9 +78,11 @@ async fn class(ctx: &Context, wanted: &Wanted, plugin: &Plugin) -> Verdict {
     };
     let (edited, before) = (class(&wanted.object), class(&wanted.old_object));
     let databases = ctx.databases.state().into_iter().filter_map(|object| parsed(&serde_json::to_value(&*object).ok()?));
-    let users: Vec<Database> = databases
-        .filter(|database| database.spec.storage_class.kind == wanted.kind.kind && uses(database, &edited))
-        .collect();
+    let of_class = |database: &Database| {
+        let stays = database.metadata.deletion_timestamp.is_none();
+        stays && database.spec.storage_class.kind == wanted.kind.kind && uses(database, &edited)
+    };
+    let users: Vec<Database> = databases.filter(of_class).collect();
     let (mut effects, mut concerned, mut refused) = (Effects::default(), 0, Vec::new());
     for database in users.iter().take(limits::REVIEW_DATABASES_MAX) {
         let Foreseen { effects: of_one, warnings, errors, not_taken, .. } = foresee(ctx, database, Some(&edited)).await;

@@ -67,9 +67,9 @@ impl<'a> Prepared<'a> {
         self
     }
 
-    /// This plan, which is written since that of the newest class cannot be.
-    pub(super) fn since(mut self, class_not_taken: Fault) -> Prepared<'a> {
-        self.admitted.class_not_taken = Some(class_not_taken);
+    /// This plan, which is written since that of the newest class, or of the plugin's newest revision, cannot be.
+    pub(super) fn since(mut self, newest_fails: Fault) -> Prepared<'a> {
+        self.admitted.newest_fails = Some(newest_fails);
         self
     }
 

@@ -207,7 +207,7 @@ fn to_be_written(seen: &Seen, seeded: Option<Seeded>, database: &Database, start
         planned: planned_now,
         plugin: revision.in_use(),
         held,
-        class_not_taken: None,
+        newest_fails: None,
         partitions: found.partitions,
         missing: found.missing,
     };
