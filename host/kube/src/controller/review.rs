@@ -82,7 +82,8 @@ async fn class(ctx: &Context, wanted: &Wanted, plugin: &Plugin) -> Verdict {
         let stays = database.metadata.deletion_timestamp.is_none();
         stays && database.spec.storage_class.kind == wanted.kind.kind && uses(database, &edited)
     };
-    let users: Vec<Database> = databases.filter(of_class).collect();
+    let mut users: Vec<Database> = databases.filter(of_class).collect();
+    users.sort_by_key(|database| (database.namespace(), database.name_any())); // the same words for the same edit
     let (mut effects, mut concerned, mut refused) = (Effects::default(), 0, Vec::new());
     for database in users.iter().take(limits::REVIEW_DATABASES_MAX) {
         let Foreseen { effects: of_one, warnings, errors, not_taken, .. } = foresee(ctx, database, Some(&edited)).await;
