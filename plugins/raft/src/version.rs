@@ -45,8 +45,12 @@ impl Image {
         let set = || seen.object("StatefulSet", &members.name)?.text(IMAGE_OF_SET);
         let kept = refused.then(|| up().find_map(|member| image_of(&member)).or_else(set)).flatten();
         let name = kept.unwrap_or_else(|| asked.clone());
-        let is_edited = || up().any(|member| image_of(&member).as_ref() != Some(asked));
-        Self { name, wrote: wrote.filter(|_| refused || remembered.is_some() || is_edited()), refused }
+        // Once all members are ready with the image that is asked for, their pods show it, and nothing needs to be remembered.
+        let runs_asked = |member: &String| members.is_ready(member) && image_of(member).as_ref() == Some(asked);
+        let is_done = || members.names(replicas).all(|member| runs_asked(&member));
+        let is_edited = || up().any(|member| !runs_asked(&member));
+        let remembers = refused || !is_done() && (remembered.is_some() || is_edited());
+        Self { name, wrote: wrote.filter(|_| remembers), refused }
     }
 
     /// A ConfigMap that remembers the version.
