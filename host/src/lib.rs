@@ -45,7 +45,7 @@
 //! | crate | what it is | uses of ours |
 //! |---|---|---|
 //! | `host/model` | the shared types: resources (`crd`), the contract with plugins (`contract`), kinds and live objects, grants, faults, names, limits | |
-//! | `host/decide` | decisions as plain functions, without client, waiting and clock: `observe`, `admission`, `diff`, `intent` (what is recorded before a plan is written, and whether it may be written), `objects` (what is written and removed, and what that disturbs), `plan_churn`, `status` | model |
+//! | `host/decide` | decisions as plain functions, without client, waiting and clock: `observe`, `admission`, `diff`, `intent` (what is recorded before a plan is written, and whether it may be written), `last_taken` (the class as it was, while an edit of it is not taken), `objects` (what is written and removed, and what that disturbs), `plan_churn`, `status` | model |
 //! | `host/sandbox` | one call of one plugin: contract versions, limits, errors that name the plugin | model |
 //! | `host/io` | the edges that the next two share: `cache`, `leader`, `api_client` (requests that give up in time), `connections` (bounds for the servers), `tasks` (what must never end), `metrics` | model |
 //! | `host/kube` | reconciling: `catalog` (plugins as they come and go), `apply`, `controller` (the pass over one database; beside it `triggers`, which change starts which pass, `watch_set`, which kinds are watched, `plugins` and `gauges`), `webhook` | model, decide, sandbox, io |
@@ -55,7 +55,7 @@
 //! `controller` and `api` meet in Kubernetes only. `leader` elects the replica that reconciles, and lets no other write; all
 //! of them watch, load plugins and serve. New bytes of a plugin are tried in a process of their own,
 //! `catalog/trial_process`, and loaded by `catalog/loading`. Which of two revisions' plans is written is decided in
-//! `controller/hold`; what is written again and again is slowed down by `objects/competing_writes` (another client writes
+//! `controller/hold`; where the newest class or revision cannot be planned, `controller` prepares the plan by the one before; what is written again and again is slowed down by `objects/competing_writes` (another client writes
 //! too) and `plan_churn` (the plan changes by itself). The host knows no storage: not one is named here.
 //!
 //! ## Absent on purpose

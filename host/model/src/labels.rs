@@ -16,7 +16,7 @@ use crate::names;
 const DESCRIPTIVE: [&str; 4] =
     ["app.kubernetes.io/component", "app.kubernetes.io/name", "app.kubernetes.io/part-of", "app.kubernetes.io/version"];
 
-/// How labels of the Operator Lifecycle Manager begin, `olm.owner` among them, which finds what it deletes: it uses no prefix.
+/// How the labels begin by which the Operator Lifecycle Manager finds what it owns, such as `olm.owner`. They have no prefix.
 const OLM: &str = "olm.";
 
 /// The labels of a Database that its objects carry.
