@@ -69,3 +69,43 @@ async fn a_rollout_is_seen_in_every_status_from_the_edit_until_its_last_member_i
     })
     .await;
 }
+
+#[tokio::test]
+async fn an_edit_takes_no_member_down_while_another_is_coming_back() {
+    let ns = shared_fixture().await.namespace("waiting").await;
+    ns.create_ready(&database()).await;
+    ns.settled().await;
+    let uids = |pods: &[Value]| -> Vec<Value> { pods.iter().map(|pod| pod["metadata"]["uid"].clone()).collect() };
+    ns.set_pod_ready("db-1-0", false).await;
+    ns.until("partition/db-1", "a member is away", |found| found.iter().any(|it| has(it, "Degraded", "True", ""))).await;
+    let before = uids(&ns.get("pods").await);
+
+    let edit = r#"{"spec":{"image":"atomix/raft-storage-node:v0.5.4"}}"#;
+    ns.kubectl(["patch", "raftstorageclass/raft", "--type=merge", "--patch", edit]).await;
+    ns.until("database/db", "the rollout waits, and says so", |found| {
+        let message = found.first().and_then(|db| condition(db, "Progressing")["message"].as_str());
+        message.is_some_and(|message| message.contains("db-1 waits for members that are coming back, until "))
+    })
+    .await;
+    ns.until("pods", "the cluster without a loss is rolled out meanwhile", |pods| {
+        let second = |pod: &&Value| pod["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("db-2-"));
+        pods.iter().filter(second).filter(|pod| !before.contains(&pod["metadata"]["uid"])).count() == 3
+    })
+    .await;
+    let pods = ns.get("pods").await;
+    assert_eq!(uids(&pods[..3]), before[..3], "no member of the other restarts");
+    let set = ns.one("statefulset/db-1").await;
+    assert_eq!(set["spec"]["updateStrategy"]["rollingUpdate"]["partition"], 3);
+    assert!(has(&ns.one("database/db").await, "Accepted", "True", ""), "the edit is taken");
+
+    ns.set_pod_ready("db-1-0", true).await;
+    ns.until("pods", "it is back, and all run the edit", |pods| {
+        let is_new = |pod: &Value| !before.contains(&pod["metadata"]["uid"]) && has(pod, "Ready", "True", "");
+        pods.len() == 6 && pods.iter().all(is_new)
+    })
+    .await;
+    ns.until("database/db", "the rollout is over", |found| found.iter().any(|db| has(db, "Progressing", "False", ""))).await;
+    let set = ns.one("statefulset/db-1").await;
+    assert!(set["metadata"]["annotations"]["cloud.atomix.io/waits-until"].is_null(), "{set}");
+    assert_eq!(set["spec"]["updateStrategy"]["rollingUpdate"]["partition"].as_i64().unwrap_or(0), 0, "{set}");
+}

@@ -4,6 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use k8s_openapi::jiff::Timestamp;
+
 use crate::admission::{self, Admitted};
 use crate::last_taken;
 use crate::objects::{self, Owner, Standing};
@@ -59,8 +61,8 @@ impl Intent<'_> {
     ///
     /// # Errors
     /// A kind whose cache is not whole.
-    pub fn standing(&self, objects: &dyn Objects) -> Result<Standing, Fault> {
-        Standing::of(objects, &self.owner(), self.admitted, &self.kinds())
+    pub fn standing(&self, objects: &dyn Objects, now: Timestamp) -> Result<Standing, Fault> {
+        Standing::of(objects, &self.owner(), self.admitted, &self.kinds(), now)
     }
 
     /// Whether the plan was made from an older database or class than the one that is recorded. That was made from a later

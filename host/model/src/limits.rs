@@ -209,6 +209,9 @@ pub const CLAIM_PENDING_AFTER: Duration = Duration::from_secs(20);
 /// How long a member of an earlier revision may take to start before it is made again of the new one: a few rounds of its startup
 /// probe. One that reads a large log is made again too: it would restart for the edit anyway.
 pub const MEMBER_START: Duration = Duration::from_secs(30);
+/// How long the rollout of an edit waits for a member that is away: one that restarts, or whose node does, is back within it. One that
+/// is not may need the edit.
+pub const ROLLOUT_WAITS: Duration = Duration::from_secs(120);
 
 // ---- Events of Kubernetes, which are watched only while something is missing and nothing else shows why.
 

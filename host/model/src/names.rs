@@ -8,6 +8,8 @@ pub const HASH: &str = "cloud.atomix.io/hash";
 pub const TEMPLATE_HASH: &str = "cloud.atomix.io/template-hash";
 /// On a StatefulSet: UID of an earlier one of its name whose pods are still there; see `apply`.
 pub const REPLACES: &str = "cloud.atomix.io/succeeds";
+/// On a StatefulSet: until when at most its rollout waits for members that are away.
+pub const WAITS_UNTIL: &str = "cloud.atomix.io/waits-until";
 /// On a Database: the hash of a held plan that an administrator lets through.
 pub const ACCEPT: &str = "cloud.atomix.io/accept";
 /// On an object of a kind that Kubernetes itself does not have: "true" if nothing is lost with it, so that a plan of a newer revision may

@@ -7,11 +7,14 @@ mod decision;
 mod effects;
 mod replacement;
 pub mod stalled_rollout;
+mod waiting_rollout;
 mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use k8s_openapi::jiff::Timestamp;
 
 use crate::admission::{self, Admitted, Stamped};
 use crate::diff::check_applied;
@@ -130,8 +133,10 @@ impl Memory {
 /// What the caches hold of a plan, and what they hold besides.
 pub struct Standing {
     live: Vec<Option<Arc<Live>>>,
-    /// Objects that are written with a mark meanwhile; see `replacement`.
+    /// Objects that are written with a mark meanwhile; see `replacement` and `waiting_rollout`.
     marked: Vec<Option<Stamped>>,
+    /// When something that waits is written although nothing happens.
+    waits: Option<Duration>,
     /// The database's pods, if its plugin watches them.
     pods: Vec<Arc<Live>>,
     orphans: Vec<(Kind, Arc<Live>)>,
@@ -144,7 +149,13 @@ impl Standing {
     ///
     /// # Errors
     /// A kind of the plan whose cache is being filled anew: everything of it would look missing.
-    pub fn of(objects: &dyn Objects, owner: &Owner, admitted: &Admitted, kinds: &BTreeSet<Kind>) -> Result<Standing, Fault> {
+    pub fn of(
+        objects: &dyn Objects,
+        owner: &Owner,
+        admitted: &Admitted,
+        kinds: &BTreeSet<Kind>,
+        now: Timestamp,
+    ) -> Result<Standing, Fault> {
         for kind in admission::kinds(admitted) {
             observe::synced(objects, &kind)?;
         }
@@ -166,10 +177,16 @@ impl Standing {
         }
         let live: Vec<_> = admitted.objects.iter().map(find).collect();
         let pods = objects.of_database(&pods(), owner.namespace, &label);
-        let marked =
-            |(object, live): (&Stamped, &Option<Arc<Live>>)| replacement::mark_replacement(object, live.as_deref(), &pods);
+        let mut waits = None;
+        let marked = |(object, live): (&Stamped, &Option<Arc<Live>>)| {
+            let waiting = waiting_rollout::wait(object, live.as_deref(), &pods, now);
+            waits = waiting.as_ref().map(|waiting| waiting.left).into_iter().chain(waits).min();
+            let waiting = waiting.map(|waiting| waiting.object);
+            waiting.or_else(|| replacement::mark_replacement(object, live.as_deref(), &pods))
+        };
         Ok(Standing {
             marked: admitted.objects.iter().zip(&live).map(marked).collect(),
+            waits,
             live,
             pods,
             orphans: decision::orphans(admitted, all, owner.uid),
@@ -181,6 +198,11 @@ impl Standing {
     pub fn pairs<'a>(&'a self, admitted: &'a Admitted) -> impl Iterator<Item = (&'a Stamped, Option<&'a Live>)> {
         let objects = admitted.objects.iter().zip(&self.marked).map(|(object, marked)| marked.as_ref().unwrap_or(object));
         objects.zip(self.live.iter().map(Option::as_deref))
+    }
+
+    /// When something that waits for members that are away is written as planned although nothing happens.
+    pub fn waits(&self) -> Option<Duration> {
+        self.waits
     }
 
     /// Live objects that the plan no longer holds.

@@ -95,16 +95,19 @@ pub fn stalled(set: &Live, pods: &[Arc<Live>], now: Timestamp) -> Stalled {
     stalled
 }
 
-fn is_of(pod: &Live, set: &Live) -> bool {
+/// Whether a pod is controlled by a set.
+pub(super) fn is_of(pod: &Live, set: &Live) -> bool {
     let owners = pod.body.pointer("/metadata/ownerReferences").and_then(Value::as_array);
     owners.into_iter().flatten().any(|owner| owner["controller"] == json!(true) && owner["uid"] == json!(set.uid))
 }
 
 /// A pod, as far as it decides.
-struct Member<'a> {
-    pod: &'a Arc<Live>,
-    revision: Option<&'a str>,
-    ready: bool,
+pub(super) struct Member<'a> {
+    pub pod: &'a Arc<Live>,
+    pub revision: Option<&'a str>,
+    pub ready: bool,
+    /// Since when it has been ready, or not.
+    since: Option<Timestamp>,
     /// Whether it was ready at some time, as far as its status shows.
     was_ready: bool,
     /// A container that runs: one that has started, if there is one.
@@ -130,7 +133,7 @@ impl Running {
 }
 
 impl<'a> Member<'a> {
-    fn of(pod: &'a Arc<Live>) -> Member<'a> {
+    pub fn of(pod: &'a Arc<Live>) -> Member<'a> {
         let list =
             |pointer: &str| pod.body.pointer(pointer).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let time = |value: Option<&Value>| value.and_then(Value::as_str).and_then(|time| time.parse::<Timestamp>().ok());
@@ -158,7 +161,18 @@ impl<'a> Member<'a> {
         });
         let running = running.max_by_key(|running| running.started);
         let revision = pod.body.pointer(REVISION).and_then(Value::as_str);
-        Member { pod, revision, ready, was_ready, failing, running }
+        Member { pod, revision, ready, since: transition, was_ready, failing, running }
+    }
+
+    /// Whether it is not expected to be ready again by itself: it cannot be scheduled or started, has failed, or has not been ready for long.
+    pub fn cannot_come_back(&self, now: Timestamp) -> bool {
+        let status = |field: &str| self.pod.body.pointer(&format!("/status/{field}"));
+        let conditions = status("conditions").and_then(Value::as_array);
+        let mut conditions = conditions.into_iter().flatten();
+        let unscheduled = conditions.any(|condition| condition["type"] == "PodScheduled" && condition["status"] == "False");
+        let away = self.since.and_then(|since| Duration::try_from(now.duration_since(since)).ok());
+        let failed = status("phase").is_some_and(|phase| phase == "Failed");
+        self.failing || unscheduled || failed || away.is_some_and(|away| away >= limits::ROLLOUT_WAITS)
     }
 
     /// Its number in the set.

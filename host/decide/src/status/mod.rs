@@ -319,7 +319,7 @@ fn settled_at(conditions: &[Condition], generation: Option<i64>) -> Option<Times
 }
 
 /// A time so much later.
-fn later(time: Timestamp, by: Duration) -> Timestamp {
+pub(crate) fn later(time: Timestamp, by: Duration) -> Timestamp {
     time.checked_add(by).unwrap_or(time)
 }
 

@@ -7,6 +7,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use atomix_model::limits;
+use atomix_model::names;
 use atomix_model::object::{Kind, Live};
 
 use super::later;
@@ -132,6 +133,8 @@ impl Workload<'_> {
         let (name, mut waits) = (&self.0.name, Vec::new());
         if on_delete && behind > 0 {
             waits.push(format!("{name} replaces pods only when they are deleted (updateStrategy OnDelete)"));
+        } else if let Some(until) = self.0.annotation(names::WAITS_UNTIL).filter(|_| unfinished) {
+            waits.push(format!("{name} waits for members that are coming back, until {until} at the latest"));
         } else if unfinished && held > 0 {
             waits.push(format!("{name} waits its turn (partition {held})"));
         }

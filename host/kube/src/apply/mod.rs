@@ -106,6 +106,7 @@ async fn converge(
         prune(target, standing, &mut writing, applied).await;
     }
     applied.written = writing.written;
+    applied.again = standing.waits().into_iter().chain(applied.again).min();
     applied.again = writing.looks_again().then_some(limits::PASS_AFTER_WRITES).into_iter().chain(applied.again).min();
     applied.faults.extend(writing.faults);
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use serde_json::Value;
@@ -256,7 +257,8 @@ fn effects(ctx: &Context, database: &Database, admitted: &admission::Admitted) -
     let owner = Owner { adopts: None, ..Owner::of(database) };
     let before = database.status.iter().flat_map(|status| &status.kinds).cloned();
     let kinds = before.chain(admission::kinds(admitted)).collect();
-    Standing::of(&ctx.caches, &owner, admitted, &kinds).map(|standing| standing.effects(admitted)).unwrap_or_default()
+    let standing = Standing::of(&ctx.caches, &owner, admitted, &kinds, Timestamp::now());
+    standing.map(|standing| standing.effects(admitted)).unwrap_or_default()
 }
 
 /// What an edit does, as the end of a sentence that begins with "this"; None if nothing is disturbed.

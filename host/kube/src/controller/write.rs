@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 
@@ -123,7 +124,7 @@ impl Write<'_> {
     /// Checks whether the plan may be written.
     async fn clear(&self, memory: &mut Memory) -> Result<(Standing, ChangesByItself), Fault> {
         let intent = self.intent();
-        let standing = intent.standing(&self.ctx.caches)?;
+        let standing = intent.standing(&self.ctx.caches, Timestamp::now())?;
         if intent.is_behind() {
             self.confirm(memory).await?;
         }

@@ -227,7 +227,7 @@ fn clear(
         accepting.metadata.annotations.get_or_insert_default().insert(names::ACCEPT.to_owned(), hash.to_owned());
     }
     let intent = Intent { database: &accepting, class: &class.live, admitted: &chosen, digest: &digest };
-    let standing = match intent.standing(lookup) {
+    let standing = match intent.standing(lookup, now()) {
         Ok(standing) => standing,
         Err(fault) => return (false, Err(Stopped::after(admitted, fault))),
     };
