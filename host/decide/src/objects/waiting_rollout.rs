@@ -36,7 +36,7 @@ pub fn wait(object: &Stamped, live: Option<&Live>, pods: &[Arc<Live>], now: Time
     let restarts = live.annotation(names::TEMPLATE_HASH).is_some_and(|applied| !object.has_template(applied));
     let until = match waits {
         Some(until) => until,
-        None if restarts => later(now, limits::ROLLOUT_WAITS),
+        None if restarts => Timestamp::from_second(later(now, limits::ROLLOUT_WAITS).as_second()).ok()?, // for people
         None => return None,
     };
     let left = Duration::try_from(until.duration_since(now)).ok().filter(|left| !left.is_zero())?;
