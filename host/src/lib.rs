@@ -55,7 +55,8 @@
 //! `controller` and `api` meet in Kubernetes only. `leader` elects the replica that reconciles, and lets no other write; all
 //! of them watch, load plugins and serve. New bytes of a plugin are tried in a process of their own,
 //! `catalog/trial_process`, and loaded by `catalog/loading`. Which of two revisions' plans is written is decided in
-//! `controller/hold`; where the newest class or revision cannot be planned, `controller` prepares the plan by the one before; what is written again and again is slowed down by `objects/competing_writes` (another client writes
+//! `controller/hold`; where the newest class or revision cannot be planned, `controller` prepares the plan by the one before; when the rollout of an edit waits, and which pods are deleted so that it goes on, in `objects/waiting_rollout` and
+//! `objects/stalled_rollout`; what is written again and again is slowed down by `objects/competing_writes` (another client writes
 //! too) and `plan_churn` (the plan changes by itself). The host knows no storage: not one is named here.
 //!
 //! ## Absent on purpose

@@ -284,18 +284,19 @@ fn digest(live: &Live) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use atomix_model::object::Trim;
     use serde_json::json;
 
-    const OWNER: Owner = Owner { namespace: "n", uid: "u", name: "d", adopts: None };
+    pub const OWNER: Owner = Owner { namespace: "n", uid: "u", name: "d", adopts: None };
 
-    fn kind() -> Kind {
+    pub fn kind() -> Kind {
         Kind { group: "apps".into(), version: "v1".into(), kind: "StatefulSet".into(), plural: "statefulsets".into() }
     }
 
-    fn desired(image: &str) -> Stamped {
+    /// A set of three as it is planned with an image.
+    pub fn desired(image: &str) -> Stamped {
         let template = json!({"spec": {"containers": [{"name": "c", "image": image}]}});
         let mut manifest = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "s", "namespace": "n", "labels": {},
             "ownerReferences": [{"apiVersion": "cloud.atomix.io/v1beta3", "kind": "Database", "name": "d", "uid": "u"}]},

@@ -1,10 +1,9 @@
 //! When the rollout of an edit waits for members that are away, and that it never waits for ever.
 
-use super::super::{Decision, Owner, decide, pods};
+use super::super::decision::tests::{OWNER, desired as planned, kind};
+use super::super::{Decision, decide, pods};
 use super::*;
-use atomix_model::object::{Kind, Trim};
-
-const OWNER: Owner = Owner { namespace: "n", uid: "u", name: "d", adopts: None };
+use atomix_model::object::Trim;
 
 fn at(time: &str) -> Timestamp {
     format!("2026-01-01T{time}Z").parse().unwrap()
@@ -12,22 +11,6 @@ fn at(time: &str) -> Timestamp {
 
 fn now() -> Timestamp {
     at("01:00:00")
-}
-
-fn kind() -> Kind {
-    Kind { group: "apps".into(), version: "v1".into(), kind: "StatefulSet".into(), plural: "statefulsets".into() }
-}
-
-/// A set of three as it is planned with an image.
-fn planned(image: &str) -> Stamped {
-    let template = json!({"spec": {"containers": [{"name": "c", "image": image}]}});
-    let mut manifest = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "s", "namespace": "n",
-        "ownerReferences": [{"apiVersion": "cloud.atomix.io/v1beta3", "kind": "Database", "name": "d", "uid": "u"}]},
-        "spec": {"replicas": 3, "template": template}});
-    let (hash, template) = (names::hash_json(&manifest), names::hash_json(&template));
-    manifest["metadata"]["annotations"] = json!({(names::HASH): hash, (names::TEMPLATE_HASH): template});
-    let legacy_hashes = (hash.clone(), Some(template.clone()));
-    Stamped { kind: kind(), name: "s".into(), manifest, hash, template: Some(template), legacy_hashes, once: false }
 }
 
 /// What is live of it, at these revisions: the one that ran, and the newest.
