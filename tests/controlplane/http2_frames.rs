@@ -1,21 +1,16 @@
 //! The gRPC API byte by byte, over HTTP/2 frames of our own making: answers are the bytes worked out by hand, and whatever else comes
 //! is refused by a server that goes on.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::client::SendRequest;
-use harness::fixture::{Namespace, shared_fixture};
+use harness::fixture::{Namespace, SOON, shared_fixture};
 use harness::manifests::Manifests;
 use http::{HeaderMap, HeaderValue, Request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::grpc_descriptors::described;
-
-/// How long an answer may take on a busy machine.
-const SOON: Duration = Duration::from_secs(60);
 
 // Codes of gRPC, as numbers on the wire (https://github.com/grpc/grpc/blob/master/doc/statuscodes.md).
 const DEADLINE_EXCEEDED: i32 = 4;

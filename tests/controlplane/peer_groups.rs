@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use harness::controller::Options;
 use harness::eventually::Eventually;
-use harness::fixture::{Namespace, private_fixture, private_fixture_with, shared_fixture};
+use harness::fixture::{Namespace, SOON, private_fixture, private_fixture_with, shared_fixture};
 use harness::grpc::controller::{
     PartitionElectionRequest, PartitionElectionResponse, PartitionGroupId, PartitionId, PrimaryTerm,
 };
@@ -14,9 +14,6 @@ use harness::grpc::{Clients, dial};
 use harness::manifests::{Manifests, pods};
 use tonic::transport::Endpoint;
 use tonic::{Code, Status, Streaming};
-
-/// How long a stream may take to send something on a busy machine.
-const SOON: Duration = Duration::from_secs(60);
 
 fn group(ns: &Namespace<'_>, name: &str) -> Option<GroupId> {
     Some(GroupId { name: name.to_owned(), namespace: ns.name.clone() })

@@ -249,9 +249,9 @@ async fn where_the_newest_revision_fails_the_one_that_planned_what_runs_goes_on(
         };
         ns.until("database/db", "the failure is reported, and who goes on", |found| found.iter().any(goes_on)).await;
         is_repaired(&ns).await;
+        let uid = ns.one("statefulset/db-1").await["metadata"]["uid"].clone();
         ns.kubectl(["delete", "statefulset/db-1"]).await;
-        ns.until("database/db", "it is not ready without", |found| found.iter().any(|db| has(db, "Ready", "False", "")))
-            .await;
+        ns.until("statefulset/db-1", "it is made again", |found| found.iter().any(|it| it["metadata"]["uid"] != uid)).await;
         ns.wait("database/db", "Ready").await;
         ns.kubectl(["scale", "database/db", &format!("--replicas={number}")]).await;
         let ready = format!("{number}/{number}");
