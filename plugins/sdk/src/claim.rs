@@ -79,17 +79,14 @@ impl ClaimTemplate {
         json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": own, "spec": part(&self.0["spec"])})
     }
 
-    /// This template of a cluster that runs. If it leaves the storage class to the default, and `wanted` names the one that all of the
-    /// cluster's claims have got, it names that one too.
+    /// This template of a cluster that runs, with the storage class that `wanted` asks for if that is no change: `wanted` names none
+    /// in particular, or this template names none and all of the cluster's claims have got that one.
     pub(crate) fn with_class_of(mut self, claims: &[Live], cluster: u32, wanted: Option<&Self>) -> Self {
-        let asked = wanted.map_or(&Value::Null, |wanted| &wanted.0["spec"][STORAGE_CLASS]);
-        if self.0["spec"][STORAGE_CLASS].is_null() && !asked.is_null() {
-            let cluster = cluster.to_string();
-            let mine = || claims.iter().filter(|claim| claim.text(CLUSTER_LABEL).is_some_and(|label| label == cluster));
-            let got = |claim: &Live| claim.field::<Value>(SPEC).unwrap_or_default()[STORAGE_CLASS] == *asked;
-            if mine().next().is_some() && mine().all(got) {
-                set(&mut self.0["spec"], STORAGE_CLASS, asked.clone());
-            }
+        let Some(asked) = wanted.map(|wanted| &wanted.0["spec"][STORAGE_CLASS]) else { return self };
+        let mut mine = claims.iter().filter(|claim| claim.cluster() == Some(cluster as usize)).peekable();
+        let got = |claim: &Live| claim.field::<Value>(SPEC).unwrap_or_default()[STORAGE_CLASS] == *asked;
+        if asked.is_null() || self.0["spec"][STORAGE_CLASS].is_null() && mine.peek().is_some() && mine.all(got) {
+            set(&mut self.0["spec"], STORAGE_CLASS, asked.clone());
         }
         self
     }

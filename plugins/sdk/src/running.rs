@@ -8,7 +8,7 @@ use std::fmt::Display;
 use serde_json::Value;
 
 use crate::claim::kept;
-use crate::{CLUSTER_LABEL, ClaimTemplate, Live, Plan, Seen, set, text};
+use crate::{ClaimTemplate, Live, Plan, Seen, set, text};
 
 /// What a plugin remembers of each cluster, beside the volumes of its members, which are remembered always.
 ///
@@ -141,5 +141,5 @@ impl<R: Remembered> Clusters<R> {
 
 /// Whether one of these objects is of a cluster.
 fn has(objects: &[Live], cluster: usize) -> bool {
-    objects.iter().any(|live| live.text(CLUSTER_LABEL).is_some_and(|label| label == cluster.to_string()))
+    objects.iter().any(|live| live.cluster() == Some(cluster))
 }

@@ -87,8 +87,7 @@ impl<C> Seen<C> {
     pub fn remembered<R>(&self, kinds: &[&str], pointer: &str, read: fn(String) -> Option<R>) -> Vec<Option<R>> {
         let mut known = Vec::new();
         for live in kinds.iter().flat_map(|kind| self.objects(kind)) {
-            let cluster = live.text(CLUSTER_LABEL).and_then(|label| label.parse::<usize>().ok());
-            let Some(cluster) = cluster.filter(|cluster| (1..=CLUSTERS_MAX).contains(cluster)) else {
+            let Some(cluster) = live.cluster().filter(|cluster| (1..=CLUSTERS_MAX).contains(cluster)) else {
                 continue;
             };
             if known.len() <= cluster {
@@ -146,6 +145,11 @@ impl Live {
     /// The object's name.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// The number of the cluster that the object is of, of an object that is read with [`CLUSTER_LABEL`].
+    pub(crate) fn cluster(&self) -> Option<usize> {
+        self.text(CLUSTER_LABEL)?.parse().ok()
     }
 
     /// Whether the object is being deleted.
