@@ -29,7 +29,8 @@ pub fn manifests(descriptor: &Descriptor, groups: bool, bytes: &[u8], namespace:
     Ok(manifests)
 }
 
-/// The definition of a class kind.
+/// The definition of a class kind. By its annotation the API server refuses that another plugin overwrites it: `deploy/`, the
+/// policy atomix-controller-definitions. It is no label: the plugin is deleted by that, and definitions stay.
 pub fn definition(descriptor: &Descriptor, class: &ClassKind) -> Value {
     let about =
         class.spec_schema.get("description").cloned().unwrap_or_else(|| {
@@ -68,7 +69,7 @@ pub fn definition(descriptor: &Descriptor, class: &ClassKind) -> Value {
     json!({
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": format!("{}.{STORAGE_GROUP}", class.plural)},
+        "metadata": {"name": format!("{}.{STORAGE_GROUP}", class.plural), "annotations": {PLUGIN_LABEL: descriptor.name}},
         "spec": {
             "group": STORAGE_GROUP,
             "names": names,

@@ -6,6 +6,7 @@ use std::process::Command;
 use harness::controller::{Controller, Options};
 use harness::controlplane::{ADMIN, ControlPlane};
 use harness::fixture::{Fixture, Namespace, private_fixture, private_plane};
+use harness::hostile::guest::{Guest, descriptor, plan};
 use harness::kubectl::Kubectl;
 use harness::manifests::Manifests;
 use harness::{assets, dist, paths};
@@ -160,6 +161,38 @@ fn large(seed: u64) -> Vec<u8> {
     bytes.push(length as u8);
     bytes.extend(section);
     bytes
+}
+
+#[tokio::test]
+async fn no_plugin_overwrites_the_definition_of_another_ones_classes() {
+    const MARK: &str = "storage.cloud.atomix.io/plugin";
+    let fixture = private_fixture("definitions").await;
+    let admin = fixture.kubectl();
+    fixture.install("raft").await.unwrap();
+    let definition = ["get", "customresourcedefinition/raftstorageclasses.storage.cloud.atomix.io", "-o", "json"];
+    let before: Value = serde_json::from_str(&admin.run(definition).await.unwrap()).unwrap();
+    let file = paths::state().join("tests/of-another-name.wasm");
+    let other = descriptor("other", "RaftStorageClass");
+    std::fs::write(&file, Guest::new(&other, &Ok(plan("default", "db", []))).wasm()).unwrap();
+    let packed = dist::pack(&file).unwrap();
+    assert!(packed.contains("name: raftstorageclasses.storage.cloud.atomix.io"), "it has the plural of raft's: {packed}");
+    for args in
+        [&["apply", "-f", "-"][..], &["apply", "--server-side", "--force-conflicts", "-f", "-"], &["replace", "-f", "-"]]
+    {
+        let refused = admin.run_with(args.iter().copied(), &packed).await.unwrap_err().to_string();
+        assert!(refused.contains("is of plugin raft, and plugin other would overwrite it"), "{refused}");
+        let after: Value = serde_json::from_str(&admin.run(definition).await.unwrap()).unwrap();
+        assert_eq!(after["spec"], before["spec"], "{args:?}");
+        assert_eq!(after["metadata"]["annotations"][MARK], before["metadata"]["annotations"][MARK], "{args:?}");
+    }
+    // The way out that the message names; an update of a plugin's own definition is none of this.
+    let unmark = ["annotate", definition[1], &format!("{MARK}-")];
+    admin.run(unmark).await.unwrap();
+    fixture.install("raft").await.unwrap();
+    admin.run(unmark).await.unwrap();
+    admin.run_with(["apply", "--server-side", "--force-conflicts", "-f", "-"], &packed).await.unwrap();
+    let after: Value = serde_json::from_str(&admin.run(definition).await.unwrap()).unwrap();
+    assert_eq!(after["metadata"]["annotations"][MARK], "other");
 }
 
 #[tokio::test]

@@ -16,6 +16,24 @@ pub fn errors(path: &str, schema: &Value, value: &Value) -> Vec<String> {
     check.errors
 }
 
+/// What is wrong with the defaults in a schema itself, for which the API server would refuse the definition.
+pub fn default_errors(path: &str, schema: &Value) -> Vec<String> {
+    let mut wrong = match schema.get("default") {
+        Some(Value::Null) if schema.get("nullable") != Some(&Value::Bool(true)) => {
+            vec![format!("{path} is null; no default, or nullable: true, is expected")]
+        }
+        Some(default) => errors(path, schema, default),
+        None => Vec::new(),
+    };
+    for (name, inner) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        wrong.extend(default_errors(&format!("{path}.{name}"), inner));
+    }
+    for (field, name) in [("items", "[]"), ("additionalProperties", ".*")] {
+        wrong.extend(schema.get(field).into_iter().flat_map(|inner| default_errors(&format!("{path}{name}"), inner)));
+    }
+    wrong
+}
+
 struct Check {
     /// Whether unknown fields are ignored: in `oneOf` and its like, which judge values only.
     open: bool,
@@ -247,5 +265,32 @@ mod tests {
             assert!(errors.iter().any(|error| error.contains(expected)), "{field}: {value}: {errors:?}");
         }
         assert_eq!(errors("spec", &schema, &json!({})), ["spec.image is missing"]);
+    }
+
+    #[test]
+    fn a_default_that_does_not_fit_its_own_schema_is_named() {
+        let number = |default: Value| json!({"type": "integer", "maximum": 9, "default": default});
+        let within = |inner: Value| {
+            json!({"type": "object", "properties": {"a": {"type": "array", "items": inner},
+                "b": {"type": "object", "additionalProperties": {"type": "string", "default": "x"}}}})
+        };
+        assert_eq!(default_errors("spec", &within(number(json!(3)))), Vec::<String>::new());
+        assert_eq!(
+            default_errors("spec", &json!({"type": "string", "nullable": true, "default": null})),
+            Vec::<String>::new()
+        );
+        for (default, expected) in [
+            (json!("3"), "spec.a[] is \"3\"; integer is expected"),
+            (json!(10), "spec.a[] is 10; at most 9 is accepted"),
+            (json!(null), "spec.a[] is null; no default, or nullable: true, is expected"),
+        ] {
+            assert_eq!(default_errors("spec", &within(number(default))), [expected]);
+        }
+        let object =
+            json!({"type": "object", "default": {"b": 1}, "properties": {"a": {"type": "string", "default": true}}});
+        assert_eq!(
+            default_errors("spec", &object),
+            ["spec.b is unknown; a are accepted", "spec.a is true; string is expected"]
+        );
     }
 }

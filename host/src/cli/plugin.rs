@@ -120,6 +120,16 @@ pub(super) fn load(sandbox: &Sandbox, file: &Path) -> anyhow::Result<Plugin> {
     let bytes = atomix_controller_kube::catalog::unpacked(&bytes).map_err(|why| anyhow!("{}: {why}", file.display()))?;
     let hint = file.file_stem().map_or("unknown".into(), |stem| stem.to_string_lossy());
     let revision = sandbox.load(&hint, &bytes)?;
+    for class in &revision.descriptor().class_kinds {
+        let wrong = atomix_decide::schema::default_errors("the default of spec", &class.spec_schema);
+        anyhow::ensure!(
+            wrong.is_empty(),
+            "{}: no definition takes class {}: {}",
+            file.display(),
+            class.kind,
+            wrong.join("; ")
+        );
+    }
     Ok(Plugin { revision, bytes })
 }
 
