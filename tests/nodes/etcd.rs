@@ -184,7 +184,7 @@ impl Running {
                 })
             });
             let printed = self.ns.must(done.await).await;
-            if line.ends_with("member list") {
+            if line.contains("etcdctl member list") {
                 let of_member = printed.lines().find(|line| line.contains(&format!(", {member}, "))).expect("it is listed");
                 number = of_member.split(',').next().unwrap().to_owned();
             }

@@ -179,7 +179,7 @@ impl<'a> Formed<'a> {
             Some(member) if known.code == code::MEMBERS_NOT_READY => {
                 let tls = match &members.seen.class.peer_tls {
                     Some(tls) => format!(
-                        "; if that lasts, they do not trust its certificate or it not theirs: \"Renew certificates\" of the plugin's \
+                        "; if that lasts, they do not trust its certificate or it does not trust theirs: \"Renew certificates\" of the plugin's \
                          page says in which order Secret {} is changed",
                         tls.secret_name
                     ),

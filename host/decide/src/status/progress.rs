@@ -98,7 +98,7 @@ impl Progress {
             words.push_str(waits);
         }
         let mut problems = pass.states().into_iter().flatten().filter_map(|state| Some((state.id, state.problem.as_ref()?)));
-        if let Some((id, problem)) = problems.find(|_| self.reported) {
+        if let Some((id, problem)) = problems.find(|_| self.reported || self.overdue) {
             words.push_str(&format!("; partition {id}: {}", problem.message));
         }
         words

@@ -315,6 +315,11 @@ fn a_start_and_a_rollout_without_progress_have_an_end_also_over_a_restart_of_the
         (condition(&overdue, "Progressing").0, condition(&overdue, "Progressing").1),
         ("False", "ProgressDeadlineExceeded")
     );
+    let message = condition(&overdue, "Progressing").2;
+    assert!(
+        message.ends_with("on their way; partition 1: MembersNotReady in words"),
+        "what holds it up is named: {message}"
+    );
     let (degraded, why, message) = condition(&overdue, "Degraded");
     assert_eq!((degraded, why), ("True", "ProgressDeadlineExceeded"));
     assert!(message.contains("no progress for 10 minutes") && message.contains("MembersNotReady in words"), "{message}");

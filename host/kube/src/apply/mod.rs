@@ -146,6 +146,8 @@ async fn replace_stalled(
             // Only as it was seen: a member that came up meanwhile is another version of the pod.
             match remove(target, &Removal { kind: &pods(), live: pod, this_version: true }).await {
                 Ok(()) => target.metrics.wrote("Pod", Written::Pruned),
+                // It changed: the watch shows the newer version soon, and the next pass decides by that.
+                Err(Fault::Cluster { reason: Reason::Conflict, .. }) => {}
                 Err(fault) => writing.faults.push(fault),
             }
         }

@@ -506,7 +506,8 @@ copy() {
     rm -rf "$work"
     mkdir -p "$work/new"
     # A replica without a primary gives its data to nobody. As a primary it wants more replicas than there can be, and so takes no writes.
-    said=$(printf '%s\n' 'CONFIG SET min-replicas-to-write 99' 'CONFIG SET min-replicas-max-lag 10' 'REPLICAOF NO ONE' | talk "$from")
+    alone='CONFIG SET min-replicas-to-write 99\nCONFIG SET min-replicas-max-lag 10\nREPLICAOF NO ONE\n'
+    said=$(printf "$alone" | talk "$from")
     case $said in *ERR* | *NOPERM*) end $undecided PrimaryWithoutData "$failed: $(echo "$said" | tr '\n' ' ')" ;; esac
     expected=$(printf 'INFO keyspace\n' | talk "$from" | lasting)
     { wanted && echo "replicaof $from $port" && { grep '^masterauth' "$run/password.conf" 2>/dev/null || :; }; } >"$run/more.conf"
@@ -514,7 +515,9 @@ copy() {
         end $undecided PrimaryWithoutData "$failed: $(log 2)"
     until [ "$(info master_link_status)$(info master_sync_in_progress)$(info aof_rewrite_in_progress)$(info aof_rewrite_scheduled)" = up000 ]; do
         kill -0 "$pid" 2>/dev/null || end $undecided PrimaryWithoutData "$failed: $(log 2)"
-        [ "$(printf 'PING\n' | talk "$from" | tail -n 1)" = PONG ] || end $undecided PrimaryWithoutData "$failed, which does not answer any more"
+        said=$(printf 'INFO replication\nPING\n' | talk "$from")
+        [ "$(echo "$said" | tail -n 1)" = PONG ] || end $undecided PrimaryWithoutData "$failed, which does not answer any more"
+        case $said in *role:slave*) printf "$alone" | talk "$from" >/dev/null ;; esac # it had no time for it
         pause
     done
     ask replicaof no one >/dev/null
@@ -525,8 +528,12 @@ copy() {
     read_back
     least=$(sed -n 's/^min-\(replicas\|slaves\)-to-write //p' "$folder/replica.conf" | tail -n 1)
     lag=$(sed -n 's/^min-\(replicas\|slaves\)-max-lag //p' "$folder/replica.conf" | tail -n 1)
-    printf '%s\n' "REPLICAOF $primary $port" "CONFIG SET min-replicas-to-write ${least:-0}" "CONFIG SET min-replicas-max-lag ${lag:-10}" |
-        talk "$from" >/dev/null
+    again="REPLICAOF $primary $port\nCONFIG SET min-replicas-to-write ${least:-0}\nCONFIG SET min-replicas-max-lag ${lag:-10}\nINFO replication\n"
+    tries=0
+    until printf "$again" | talk "$from" | grep -q '^role:slave' || [ "$tries" = 12 ]; do
+        tries=$((tries + 1))
+        pause
+    done
     [ -z "$best_id" ] || echo "$best_id" >"$mine/id"
     old=$has_dir
     [ -n "$old" ] || old=$has_file
