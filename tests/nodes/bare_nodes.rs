@@ -8,7 +8,7 @@ use harness::eventually::{Eventually, eventually};
 use harness::kubectl::Kubectl;
 use harness::paths;
 
-const LIMIT: Duration = Duration::from_secs(90);
+const LIMIT: Duration = Duration::from_secs(180);
 
 /// Two pods that keep a volume each, preferably on different nodes, and a Service over them.
 const PODS: &str = r#"

@@ -50,7 +50,7 @@ fn lasting(port: u16) -> Endpoint {
 /// The program's connection answers, again if need be.
 async fn answers(clients: &Clients) {
     let id = Some(DatabaseId { name: "etcd".into(), namespace: "controller".into() });
-    let answered = eventually(Duration::from_secs(60), "the API answers", || async {
+    let answered = eventually(Duration::from_secs(180), "the API answers", || async {
         let mut databases = clients.databases.clone();
         let answer = databases.get_database(GetDatabaseRequest { id: id.clone() }).await?.into_inner();
         let partitions = answer.database.map_or(0, |database| database.partitions.len());

@@ -153,7 +153,7 @@ impl Running {
     async fn wait_for_reason(&self, partition: usize, reason: &str) -> String {
         let name = format!("{}-{partition}", self.storage.name);
         let sentence = format!("{name} reports {reason}");
-        let done = eventually(Duration::from_secs(180), &sentence, || async {
+        let done = eventually(Duration::from_secs(360), &sentence, || async {
             let status = self.kubectl(&["get", &self.database(), "-o", "jsonpath={.status}"]).await?;
             let holds = status.contains(reason) && status.contains(&name);
             Ok(if holds { Eventually::Now(status) } else { Eventually::NotYet(status) })
@@ -174,7 +174,7 @@ impl Running {
             let line = line.replace("etcd-1-1", &format!("{set}-1"));
             let command: Vec<_> = line.split(' ').collect();
             // What etcd refuses because a member has just connected is sent again, as the page has it.
-            let done = eventually(Duration::from_secs(120), &line, || async {
+            let done = eventually(Duration::from_secs(240), &line, || async {
                 Ok(match self.kubectl(&command).await {
                     Ok(printed) => Eventually::Now(printed),
                     Err(error) => match format!("{error:#}") {

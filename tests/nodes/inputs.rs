@@ -14,7 +14,7 @@ use super::storage::Running;
 use super::valkey::valkey;
 
 /// How long an edit may take until the last server runs it: a rollout of three members on a busy machine.
-const STEP_WITHIN: Duration = Duration::from_secs(180);
+const STEP_WITHIN: Duration = Duration::from_secs(360);
 /// Edits of each.
 const STEPS: usize = 5;
 

@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 
 /// How long after Kubernetes reported a cause the Database has it.
 const REPORTED_WITHIN_SECS: i64 = 30;
-/// How long a server that keeps exiting may take for some exits (the kubelet waits 10 s, 20 s and so on between them), and Kubernetes for
+/// How long a server that keeps exiting may take for five exits (the kubelet waits 10, 20, 40 and 80 s between them), and Kubernetes for
 /// its first try of something.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(360);
 
 /// A database on a class of this kind and spec, both of this name.
 fn database(name: &str, kind: &str, spec: Value) -> String {

@@ -19,7 +19,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::{Value, json};
 
 /// How long storage may take to come up or back on a busy machine: a lost node shows after 8 s, its pods leave after 5 more.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(360);
 
 /// How a kind of storage is written and read, as commands of the client in the tests' pod.
 pub struct Storage {
@@ -234,7 +234,7 @@ impl Running {
     /// Waits until the controller sends no request to the API server during three seconds.
     pub async fn silent(&self) {
         let fixture = self.fixture();
-        let done = eventually(Duration::from_secs(60), "the API is silent", || async {
+        let done = eventually(Duration::from_secs(180), "the API is silent", || async {
             let mark = fixture.mark().await;
             tokio::time::sleep(Duration::from_secs(3)).await; // nothing announces that nothing comes
             let requests = fixture.requests_since(mark).await;

@@ -296,7 +296,7 @@ async fn follows(servers: &Running, value: &str) {
     assert_eq!(run("secured-1-0", &["set", "password", value]).await.unwrap().trim(), "OK", "{value}");
     // A replica that was connected to the primary before, whose pod is gone without closing the connection, notices it after
     // repl-timeout (60 s).
-    let done = eventually(Duration::from_secs(150), "the replica has it", || async {
+    let done = eventually(Duration::from_secs(300), "the replica has it", || async {
         let read = run("secured-1-r-0", &["get", "password"]).await?;
         Ok(Eventually::when(read.trim() == value, || read))
     })
