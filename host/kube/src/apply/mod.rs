@@ -147,7 +147,9 @@ async fn replace_stalled(
             match remove(target, &Removal { kind: &pods(), live: pod, this_version: true }).await {
                 Ok(()) => target.metrics.wrote("Pod", Written::Pruned),
                 // It changed: the watch shows the newer version soon, and the next pass decides by that.
-                Err(Fault::Cluster { reason: Reason::Conflict, .. }) => {}
+                Err(Fault::Cluster { reason: Reason::Conflict, .. }) => {
+                    applied.again = Some(limits::PASS_AFTER_WRITES).into_iter().chain(applied.again).min();
+                }
                 Err(fault) => writing.faults.push(fault),
             }
         }
