@@ -29,8 +29,9 @@ pub fn manifests(descriptor: &Descriptor, groups: bool, bytes: &[u8], namespace:
     Ok(manifests)
 }
 
-/// The definition of a class kind. By its annotation the API server refuses that another plugin overwrites it: `deploy/`, the
-/// policy atomix-controller-definitions. It is no label: the plugin is deleted by that, and definitions stay.
+/// The definition of a class kind. Its annotation names the plugin; by it the API server refuses that another plugin
+/// overwrites the definition (`deploy/`, policy atomix-controller-definitions). It is no label, since a plugin is uninstalled by its label, and
+/// definitions must stay then.
 pub fn definition(descriptor: &Descriptor, class: &ClassKind) -> Value {
     let about =
         class.spec_schema.get("description").cloned().unwrap_or_else(|| {

@@ -34,7 +34,7 @@ use crate::kubectl::Kubectl;
 use crate::manifests::Manifests;
 use crate::{dist, kwok_nodes, paths};
 
-/// How long a test waits for something that should come at once: three times what was once too short on a machine busy with other work.
+/// How long a test waits for something that should come at once, on a slow machine that is busy with other work.
 pub const SOON: Duration = Duration::from_secs(180);
 
 /// A control plane with the controller on it: a process of this machine, or pods on real nodes ([`DeployedController`]).

@@ -43,7 +43,7 @@ pub const API_MANAGER: &str = "atomix-controller-api";
 pub const GROUP_SPEC: &str = "cloud.atomix.io/group-spec";
 /// On an object: what in it may be since the class asks for it, so that the policy in `deploy/` lets it pass.
 pub const ASKED: &str = "cloud.atomix.io/asked-by-class";
-/// Label on a ConfigMap that brings a plugin; its value is the plugin's name.
+/// Label on a ConfigMap that brings a plugin, and annotation of the definitions of its classes; its value is the plugin's name.
 pub const PLUGIN_LABEL: &str = "storage.cloud.atomix.io/plugin";
 /// Label on a ConfigMap that keeps a revision of a plugin; its value is the plugin's name.
 pub const REVISION_LABEL: &str = "storage.cloud.atomix.io/revision-of";
