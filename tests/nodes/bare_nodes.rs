@@ -45,8 +45,6 @@ spec:
 async fn pods_resolve_each_other_and_find_their_data_after_a_power_cut_here_and_elsewhere() {
     let options = StartOptions::real(paths::state().join("tests/machines"), 2, Vec::new());
     let plane = Arc::new(ControlPlane::start(options).await.unwrap());
-    let provisioner = plane.clone();
-    let provisioner = tokio::spawn(async move { provisioner.provision_volumes().await });
     let kubectl = Kubectl::new(&plane);
     kubectl.run_with(["create", "-f", "-"], PODS).await.unwrap();
     let ready = ["rollout", "status", "statefulset/web", "--timeout=90s"];
@@ -85,5 +83,4 @@ async fn pods_resolve_each_other_and_find_their_data_after_a_power_cut_here_and_
     kubectl.run(["delete", "pod", "web-0", "web-1"]).await.unwrap();
     kubectl.run(ready).await.unwrap();
     assert_eq!(kubectl.run(read).await.unwrap().trim(), "written before");
-    provisioner.abort();
 }

@@ -73,7 +73,7 @@ impl Audit {
         let client = plane.client().await?;
         client.request_text(get(&sign)?).await.context("could not leave a mark in the audit log")?;
         let sign = sign.replace('&', "\\u0026");
-        eventually(Duration::from_secs(10), "the mark is in the audit log", || async {
+        eventually(Duration::from_secs(60), "the mark is in the audit log", || async {
             let text = self.read(0)?;
             Ok(match text.find(&sign) {
                 Some(at) => Eventually::Now(Mark((at + text[at..].find('\n').unwrap_or(0)) as u64)),

@@ -31,7 +31,7 @@ const TOKEN_SECS: i64 = 600;
 /// How often a fresh token is put in its place: well before the old one ends.
 const FRESH_EVERY: Duration = Duration::from_secs(240);
 /// How long the controller may take to be ready on a busy machine.
-const READY_WITHIN: Duration = Duration::from_secs(60);
+const READY_WITHIN: Duration = Duration::from_secs(180);
 /// How long it may take to stop when asked.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 

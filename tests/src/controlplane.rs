@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::task::AbortHandle;
 
 use crate::assets::{self, Assets};
 use crate::audit::Audit;
@@ -71,6 +72,7 @@ pub struct ControlPlane {
     audit: Audit,
     // Held while it runs, so that no other process empties its folder.
     _lock: fs::File,
+    volumes: Mutex<Option<AbortHandle>>,
     // In the order of starting; they are killed backwards.
     processes: Arc<Mutex<Vec<Guarded>>>,
     real: Option<Real>,
@@ -137,6 +139,8 @@ impl ControlPlane {
             }
             Nodes::Real(..) => plane.join_nodes().await?,
         }
+        volumes::create_class(plane.client().await?).await?;
+        plane.make_volumes().await?;
         Ok(plane)
     }
 
@@ -160,7 +164,8 @@ impl ControlPlane {
             }
         };
         let processes = Arc::default();
-        let plane = ControlPlane { real, dir, assets, authority, port, etcd: [etcd, peers], audit, _lock: lock, processes };
+        let (volumes, etcd) = (Mutex::default(), [etcd, peers]);
+        let plane = ControlPlane { real, dir, assets, authority, port, etcd, audit, _lock: lock, volumes, processes };
         plane.write_identities()?;
         Ok((options, plane))
     }
@@ -168,7 +173,6 @@ impl ControlPlane {
     async fn join_nodes(&self) -> Result<()> {
         let Some(real) = &self.real else { return Ok(()) };
         let client = self.client().await?;
-        volumes::create_class(client.clone()).await?;
         real.machines().iter_mut().try_for_each(RealNode::join)?;
         let dns = paths::root().join("tests/kubernetes/nodes/dns.yaml").display().to_string();
         Kubectl::new(self).run(["create", "-f", &dns]).await?;
@@ -176,12 +180,17 @@ impl ControlPlane {
         kwok_nodes::all_ready(client, count).await
     }
 
-    /// Makes volumes for claims of real nodes, for as long as it is awaited; nodes that are played have theirs from kwok.
-    pub async fn provision_volumes(&self) -> Result<()> {
-        match &self.real {
-            Some(_) => volumes::provision(self.client().await?, self.dir.join("volumes")).await,
-            None => std::future::pending().await,
-        }
+    /// Makes volumes for claims from now on, in place of what did before.
+    async fn make_volumes(&self) -> Result<()> {
+        let making = volumes::provision(self.client().await?, self.dir.join("volumes"));
+        let task = tokio::spawn(async move {
+            if let Err(error) = making.await {
+                eprintln!("no volumes are made any more: {error:#}");
+            }
+        });
+        let before = self.volumes.lock().unwrap_or_else(PoisonError::into_inner).replace(task.abort_handle());
+        before.iter().for_each(AbortHandle::abort);
+        Ok(())
     }
 
     /// Does something with a real node (from 1).
@@ -217,7 +226,8 @@ impl ControlPlane {
         let (first, others) = PROGRAMS.split_at(2);
         first.iter().try_for_each(|program| self.start_program(program))?;
         self.api_server_ready().await?;
-        others.iter().try_for_each(|program| self.start_program(program))
+        others.iter().try_for_each(|program| self.start_program(program))?;
+        self.make_volumes().await // what was watched is of another past
     }
 
     /// Kills one of its programs, e.g. kube-controller-manager.
@@ -445,6 +455,7 @@ impl ControlPlane {
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
+        self.volumes.get_mut().unwrap_or_else(PoisonError::into_inner).iter().for_each(AbortHandle::abort);
         let mut processes = std::mem::take(&mut *self.processes());
         while let Some(process) = processes.pop() {
             drop(process);

@@ -30,7 +30,7 @@ pub async fn apply(plane: &ControlPlane, webhook: &str) -> Result<()> {
 }
 
 /// How long the API server may take to serve a new definition.
-const ESTABLISHED: Duration = Duration::from_secs(30);
+const ESTABLISHED: Duration = Duration::from_secs(90);
 
 /// The objects of `deploy/atomix-controller.yaml`.
 pub fn read() -> Result<Vec<Value>> {

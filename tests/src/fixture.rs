@@ -165,8 +165,6 @@ async fn start_on_nodes(number: usize) -> Result<Fixture<DeployedController>> {
     let made = || async { tokio::task::spawn_blocking(make).await.context("making images")? };
     let images = IMAGES.get_or_try_init(made).await?.clone();
     let plane = Arc::new(ControlPlane::start(StartOptions::real(dir(&format!("nodes-{number}")), 3, images)).await?);
-    let provisioner = plane.clone();
-    tokio::spawn(async move { provisioner.provision_volumes().await });
     let controller = DeployedController::install(plane.clone()).await?;
     let fixture = Fixture { plane, controller };
     for plugin in deployed_controller::PLUGINS {

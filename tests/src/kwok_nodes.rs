@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::{Node, Pod};
-use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::json;
@@ -15,8 +14,7 @@ use crate::eventually::{Eventually, eventually};
 /// The annotation by which kwok recognises its nodes; real nodes may stand beside them.
 pub const MARK: &str = "kwok.x-k8s.io/node=fake";
 
-/// Creates `count` nodes, each with room for a thousand pods, and the default storage class, whose volumes kwok plays too.
-/// Returns when all nodes are Ready.
+/// Creates `count` nodes, each with room for a thousand pods. Returns when all are Ready.
 pub async fn create(plane: &ControlPlane, count: usize) -> Result<()> {
     let client = plane.client().await?;
     let nodes: Api<Node> = Api::all(client.clone());
@@ -24,22 +22,13 @@ pub async fn create(plane: &ControlPlane, count: usize) -> Result<()> {
         let node = serde_json::from_value(node(number)).context("the node is well-formed")?;
         nodes.create(&PostParams::default(), &node).await.with_context(|| format!("could not create node {number}"))?;
     }
-    let classes: Api<StorageClass> = Api::all(client.clone());
-    let class = serde_json::from_value(json!({
-        "apiVersion": "storage.k8s.io/v1",
-        "kind": "StorageClass",
-        "metadata": {"name": "kwok-volume", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
-        "provisioner": "kwok.x-k8s.io/volume",
-        "reclaimPolicy": "Delete",
-    }))?;
-    classes.create(&PostParams::default(), &class).await.context("could not create the storage class")?;
     all_ready(client, count).await
 }
 
 /// Waits until `count` nodes are Ready.
 pub async fn all_ready(client: kube::Client, count: usize) -> Result<()> {
     let nodes: Api<Node> = Api::all(client);
-    eventually(Duration::from_secs(60), "all nodes are Ready", || async {
+    eventually(Duration::from_secs(180), "all nodes are Ready", || async {
         let list = nodes.list(&ListParams::default()).await.context("could not list nodes")?;
         let ready = list.iter().filter(|node| is_ready(node)).count();
         Ok(if ready == count { Eventually::Now(()) } else { Eventually::NotYet(format!("{ready} of {count} are")) })

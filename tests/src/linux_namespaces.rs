@@ -22,9 +22,9 @@ use crate::signal::{self, Signal};
 pub const SUBCOMMAND: &str = "linux-namespaces";
 
 /// How long the first process may take to answer on a busy machine.
-const THERE_WITHIN: Duration = Duration::from_secs(20);
+const THERE_WITHIN: Duration = Duration::from_secs(60);
 /// How long cgroups may take to become empty once their processes are killed.
-const EMPTY_WITHIN: Duration = Duration::from_secs(10);
+const EMPTY_WITHIN: Duration = Duration::from_secs(60);
 /// Longest path of a Unix socket on Linux: sun_path holds 108 bytes, the last of them zero.
 const SOCKET_PATH_MAX: usize = 107;
 /// The kinds of namespaces that are made, as `unshare` and `nsenter` call them.

@@ -30,7 +30,7 @@ pub const DNS: &str = "10.96.0.10";
 /// Image that holds the namespaces of each pod.
 pub const PAUSE: &str = "atomix.test/pause:1";
 /// How long containerd may take to answer on a busy machine.
-const CONTAINERD_WITHIN: Duration = Duration::from_secs(60);
+const CONTAINERD_WITHIN: Duration = Duration::from_secs(120);
 
 /// What a node needs of the cluster that it belongs to.
 #[derive(Clone, Debug)]

@@ -1,4 +1,4 @@
-//! Volumes of real nodes: one folder that every node sees, so that a pod finds its data on whichever node it comes up. Knows no
+//! Volumes: on real nodes in one folder that every node sees, so that a pod finds its data on whichever node it comes up. Knows no
 //! namespaces.
 //!
 //! A claim of the default class, or of another of the same provisioner, gets a `local` volume at once, with a folder of its own and no
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use futures::StreamExt;
+use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::PostParams;
@@ -47,21 +47,26 @@ pub async fn create_class(client: kube::Client) -> Result<()> {
 pub async fn provision(client: kube::Client, folder: PathBuf) -> Result<()> {
     let claims: Api<PersistentVolumeClaim> = Api::all(client.clone());
     let volumes: Api<PersistentVolume> = Api::all(client);
-    let mut changes = std::pin::pin!(watcher(claims, watcher::Config::default()).default_backoff().applied_objects());
-    while let Some(change) = changes.next().await {
-        let Ok(claim) = change else { continue }; // it is watched again after a pause
-        let spec = claim.spec.as_ref();
-        let ours = claim.annotations().get(WHOSE).is_some_and(|provisioner| provisioner == PROVISIONER);
-        if ours && spec.is_some_and(|spec| spec.volume_name.is_none()) {
-            let volume = volume(&claim, &folder)?;
-            while !there(volumes.create(&PostParams::default(), &volume).await) {
-                tokio::time::sleep(AGAIN).await;
+    let changes = watcher(claims, watcher::Config::default()).default_backoff().applied_objects();
+    let claimed = changes.filter_map(|change| std::future::ready(change.ok())).map(Ok); // watched again after a pause
+    let make = |claim: PersistentVolumeClaim| {
+        let (volumes, folder) = (&volumes, &folder);
+        async move {
+            let unbound = claim.spec.as_ref().is_some_and(|spec| spec.volume_name.is_none());
+            if unbound && claim.annotations().get(WHOSE).is_some_and(|provisioner| provisioner == PROVISIONER) {
+                let volume = volume(&claim, folder)?;
+                while !there(volumes.create(&PostParams::default(), &volume).await) {
+                    tokio::time::sleep(AGAIN).await;
+                }
             }
+            Ok(())
         }
-    }
-    Ok(())
+    };
+    claimed.try_for_each_concurrent(AT_ONCE, make).await
 }
 
+/// How many volumes are made at a time.
+const AT_ONCE: usize = 8;
 /// How long until a volume that could not be created is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
 

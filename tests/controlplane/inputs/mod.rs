@@ -17,7 +17,7 @@ use futures::future::join_all;
 use harness::audit::table;
 use harness::controller::USER;
 use harness::eventually::{Eventually, eventually};
-use harness::fixture::{Fixture, private_fixture};
+use harness::fixture::{Fixture, SOON, private_fixture};
 use harness::seed::{self, Dice};
 use serde_json::{Value, json};
 
@@ -103,7 +103,7 @@ async fn walk(walker: &mut Walker<'_>, steps: u32) -> Result<()> {
 
 /// Waits for three seconds in which the controller asks for nothing.
 async fn is_silent(fixture: &Fixture) {
-    let silent = eventually(Duration::from_secs(120), "the controller asks for nothing any more", || async {
+    let silent = eventually(SOON, "the controller asks for nothing any more", || async {
         let mark = fixture.mark().await;
         tokio::time::sleep(Duration::from_secs(3)).await; // nothing announces that nothing comes
         let requests = fixture.requests_since(mark).await;

@@ -17,7 +17,7 @@ use super::meanings::{self, Reach, Verdict};
 use super::places::{self, Path, Put};
 
 /// How long a step may take on a busy machine.
-const STEP_WITHIN: Duration = Duration::from_secs(120);
+const STEP_WITHIN: Duration = Duration::from_secs(300);
 /// After this time what is missing is not on its way, where that is expected; where it may be, and what is busy counts too.
 const STUCK_AFTER: Duration = Duration::from_secs(6);
 const STUCK_FOR_SURE_AFTER: Duration = Duration::from_secs(25);

@@ -1,9 +1,8 @@
 //! etcd is brought back from a backup, with its revisions of then: what was seen is of a future that never came. The walk ends and goes on
 //! as if it had not been there.
 
-use std::time::Duration;
-
 use harness::eventually::{Eventually, eventually};
+use harness::fixture::SOON;
 
 use super::walk::{Ground, STEPS, Step};
 
@@ -21,14 +20,14 @@ async fn walk(ground: &Ground) -> anyhow::Result<()> {
             ground.ends_as_expected(step).await?;
         }
         // A backup is older than the last renewal of the Lease, by which a restore is noticed.
-        eventually(Duration::from_secs(30), "the Lease is renewed after the backup", || async {
+        eventually(SOON, "the Lease is renewed after the backup", || async {
             let now = ground.lease_version().await?;
             Ok(Eventually::when(now != lease, || now))
         })
         .await?;
         ground.plane.restore().await?;
         let controller = &ground.replicas[0].controller;
-        eventually(Duration::from_secs(30), "the controller ends by itself", || async {
+        eventually(SOON, "the controller ends by itself", || async {
             Ok(Eventually::when(controller.ended(), || controller.log_tail(5)))
         })
         .await?;

@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::dump::{Dump, kinds};
 
 /// How long a step may take under perturbation, on a busy machine.
-const STEP_WITHIN: Duration = Duration::from_secs(150);
+const STEP_WITHIN: Duration = Duration::from_secs(300);
 const NAMESPACE: &str = "walk";
 
 /// What happens to the database, in this order.
