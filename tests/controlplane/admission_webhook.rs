@@ -74,7 +74,10 @@ async fn an_edit_that_restarts_or_removes_is_counted_and_what_cannot_be_yet_is_w
             None,
         )
         .await;
-    assert!(output.contains("Warning: this restarts 6 pods of 2 databases, one at a time"), "{output}");
+    assert!(
+        output.contains("Warning: this restarts 6 pods of 2 databases, one at a time in each of 2 workloads"),
+        "{output}"
+    );
     let refusal =
         ns.kubectl_fails(["patch", "raftstorageclass/raft", "--type=merge", "-p", r#"{"spec": {"replicas": 5}}"#]).await;
     let sentence = "spec.replicas: Database review/one and 1 more cannot take this: it stays 3, not 5: ";

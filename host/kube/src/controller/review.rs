@@ -102,9 +102,7 @@ async fn class(ctx: &Context, wanted: &Wanted, plugin: &Plugin) -> Verdict {
         let warnings = warnings.into_iter().chain(errors.iter().map(|error| format!("{}: {}", error.path, error.message)));
         verdict.warnings.extend(warnings.map(|warning| format!("{title}: {warning}")));
         concerned += usize::from(of_one != Effects::default());
-        effects.restarted += of_one.restarted;
-        effects.removed += of_one.removed;
-        effects.at_once |= of_one.at_once;
+        effects = effects.and(of_one);
     }
     verdict.warnings.truncate(limits::REVIEW_WARNINGS_MAX);
     if !refused.is_empty() {
@@ -245,7 +243,9 @@ async fn foresee(ctx: &Context, database: &Database, edited: Option<&Arc<Live>>)
             let newest = Candidate { plugin, admitted };
             let kept = hold::kept(&newest, &request, (&database, &class), ctx).await;
             let written = kept.map_or(newest, |kept| kept.running);
-            foreseen.effects = effects(ctx, &database, &written.admitted);
+            if foreseen.not_taken.is_empty() {
+                foreseen.effects = effects(ctx, &database, &written.admitted); // else another plan than this is written
+            }
         }
         Err(fault @ Fault::Plugin { .. }) => foreseen.warnings.push(fault.message().to_owned()),
         Err(_) => {}
@@ -264,15 +264,18 @@ fn effects(ctx: &Context, database: &Database, admitted: &admission::Admitted) -
 /// What an edit does, as the end of a sentence that begins with "this"; None if nothing is disturbed.
 fn consequence(effects: Effects, databases: usize) -> Option<String> {
     let counted = |count: i64, what: &str| if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") };
-    let Effects { restarted, removed, at_once } = effects;
+    let Effects { restarted, in_turn, when_deleted, removed, at_once } = effects;
+    let pace = match in_turn {
+        _ if at_once => String::new(),
+        0 | 1 => ", one at a time".to_owned(),
+        sets => format!(", one at a time in each of {sets} workloads"),
+    };
     let of = counted(i64::try_from(databases).unwrap_or(i64::MAX), "database");
-    let pace = if at_once { "" } else { ", one at a time" };
-    match (restarted, removed) {
-        (0, 0) => None,
-        (_, 0) => Some(format!("restarts {} of {of}{pace}", counted(restarted, "pod"))),
-        (0, _) => Some(format!("removes {} of {of}", counted(removed, "pod"))),
-        _ => Some(format!("removes {} and restarts {} of {of}{pace}", counted(removed, "pod"), counted(restarted, "pod"))),
-    }
+    let parts =
+        [("removes", removed, ""), ("restarts", restarted, &*pace), ("changes", when_deleted, " once they are deleted")];
+    let parts = parts.into_iter().filter(|(_, count, _)| *count > 0);
+    let parts: Vec<_> = parts.map(|(does, count, how)| format!("{does} {} of {of}{how}", counted(count, "pod"))).collect();
+    (!parts.is_empty()).then(|| parts.join(" and "))
 }
 
 #[cfg(test)]
@@ -281,11 +284,17 @@ mod tests {
 
     #[test]
     fn an_edit_is_counted_in_words() {
-        let of = |restarted, removed, at_once, databases| consequence(Effects { restarted, removed, at_once }, databases);
-        assert_eq!(of(9, 0, false, 3).as_deref(), Some("restarts 9 pods of 3 databases, one at a time"));
-        assert_eq!(of(1, 0, true, 1).as_deref(), Some("restarts 1 pod of 1 database"));
-        assert_eq!(of(0, 2, false, 1).as_deref(), Some("removes 2 pods of 1 database"));
-        assert_eq!(of(3, 1, false, 1).as_deref(), Some("removes 1 pod and restarts 3 pods of 1 database, one at a time"));
-        assert_eq!(of(0, 0, false, 3), None);
+        let of = |effects, databases| consequence(effects, databases).unwrap_or_default();
+        let none = Effects::default();
+        let restarts = |restarted, in_turn| Effects { restarted, in_turn, ..none };
+        assert_eq!(of(restarts(3, 1), 1), "restarts 3 pods of 1 database, one at a time");
+        let together = restarts(6, 2).and(restarts(3, 1));
+        assert_eq!(of(together, 3), "restarts 9 pods of 3 databases, one at a time in each of 3 workloads");
+        assert_eq!(of(Effects { at_once: true, ..restarts(1, 0) }, 1), "restarts 1 pod of 1 database");
+        assert_eq!(of(Effects { removed: 2, ..none }, 1), "removes 2 pods of 1 database");
+        let both = Effects { removed: 1, ..restarts(3, 1) };
+        assert_eq!(of(both, 1), "removes 1 pod of 1 database and restarts 3 pods of 1 database, one at a time");
+        assert_eq!(of(Effects { when_deleted: 2, ..none }, 1), "changes 2 pods of 1 database once they are deleted");
+        assert_eq!(of(none, 3), "");
     }
 }
