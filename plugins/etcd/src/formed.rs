@@ -157,19 +157,30 @@ impl<'a> Formed<'a> {
         let name = &members.name;
         if !self.lost.is_empty() {
             let namespace = &members.seen.database.namespace;
-            let lost: Vec<String> = self.lost.iter().map(|number| format!("{name}-{number}")).collect();
-            let (lost, claim) = (lost.join(", "), members.data());
-            let count = &known.message[..known.message.find(':').unwrap_or(known.message.len())];
-            let what = match self.lost.len() as u32 == replicas {
-                true => format!(
+            let named = |before: &str| {
+                let all: Vec<String> = self.lost.iter().map(|number| format!("{before}{name}-{number}")).collect();
+                all.join(", ")
+            };
+            let (lost, claim, count) = (named(""), members.data(), self.lost.len() as u32);
+            let claims = named(&format!("{claim}-"));
+            let which = match count {
+                1 => format!("{lost} has lost its data: claim {claims} is not the one that it had"),
+                _ => format!("{lost} have lost their data: claims {claims} are not those that they had"),
+            };
+            let ready = &known.message[..known.message.find(':').unwrap_or(known.message.len())];
+            let what = match replicas - count {
+                0 => format!(
                     "{name} has lost all its data: the claims {claim}-{name}-… are not those that it was formed with. It is not \
                      started without data; to let it: kubectl -n {namespace} patch configmap {name} --type=merge -p \
                      '{{\"data\":{{\"{STATE}\":\"{NEW}\"}}}}'"
                 ),
-                false => format!(
-                    "{count}: {lost} has lost its data, as its claim ({claim}- and its name) is not the one that it had. Remove it from \
-                     the cluster, delete its claim and its pod, then add it again: \"Replace a member\" of the plugin's page has the \
-                     commands"
+                left if left > replicas / 2 => format!(
+                    "{ready}: {which}. Remove it from the cluster, delete its claim and its pod, then add it again: \"Replace a member\" \
+                     of the plugin's page has the commands"
+                ),
+                left => format!(
+                    "{ready}: {which}. Data are left on {left} of {replicas} members, too few to elect a leader, so none can be replaced: \"When \
+                     members are lost\" of the plugin's page says what is left to do"
                 ),
             };
             return Some(reason("DataLost", what));
