@@ -498,6 +498,13 @@ without: kubectl exec $host -- sh $0 decide StartEmpty" "$known"
     done
 }
 
+# Has a replica take no writes and follow nobody.
+leave_alone() {
+    # A replica without a primary gives its data to nobody. As a primary it wants more replicas than there can be, and so takes no writes.
+    said=$(printf 'CONFIG SET min-replicas-to-write 99\nCONFIG SET min-replicas-max-lag 10\nREPLICAOF NO ONE\n' | talk "$1")
+    case $said in *ERR* | *NOPERM*) end $undecided PrimaryWithoutData "$failed: $(echo "$said" | tr '\n' ' ')" ;; esac
+}
+
 # Fills the volume of this primary from a replica, which takes no writes meanwhile.
 copy() {
     from=$1
@@ -505,10 +512,7 @@ copy() {
     progress "copies the data of ${from%%.*}"
     rm -rf "$work"
     mkdir -p "$work/new"
-    # A replica without a primary gives its data to nobody. As a primary it wants more replicas than there can be, and so takes no writes.
-    alone='CONFIG SET min-replicas-to-write 99\nCONFIG SET min-replicas-max-lag 10\nREPLICAOF NO ONE\n'
-    said=$(printf "$alone" | talk "$from")
-    case $said in *ERR* | *NOPERM*) end $undecided PrimaryWithoutData "$failed: $(echo "$said" | tr '\n' ' ')" ;; esac
+    leave_alone "$from"
     expected=$(printf 'INFO keyspace\n' | talk "$from" | lasting)
     { wanted && echo "replicaof $from $port" && { grep '^masterauth' "$run/password.conf" 2>/dev/null || :; }; } >"$run/more.conf"
     serve "$work/new" <"$run/more.conf" ||
@@ -517,7 +521,7 @@ copy() {
         kill -0 "$pid" 2>/dev/null || end $undecided PrimaryWithoutData "$failed: $(log 2)"
         said=$(printf 'INFO replication\nPING\n' | talk "$from")
         [ "$(echo "$said" | tail -n 1)" = PONG ] || end $undecided PrimaryWithoutData "$failed, which does not answer any more"
-        case $said in *role:slave*) printf "$alone" | talk "$from" >/dev/null ;; esac # it had no time for it
+        case $said in *role:slave*) leave_alone "$from" ;; esac # it had no time for it
         pause
     done
     ask replicaof no one >/dev/null
@@ -530,8 +534,12 @@ copy() {
     lag=$(sed -n 's/^min-\(replicas\|slaves\)-max-lag //p' "$folder/replica.conf" | tail -n 1)
     again="REPLICAOF $primary $port\nCONFIG SET min-replicas-to-write ${least:-0}\nCONFIG SET min-replicas-max-lag ${lag:-10}\nINFO replication\n"
     tries=0
-    until printf "$again" | talk "$from" | grep -q '^role:slave' || [ "$tries" = 12 ]; do
+    until said=$(printf "$again" | talk "$from") && case $said in *role:slave*) ;; *) false ;; esac; do
         tries=$((tries + 1))
+        if [ "$tries" = 12 ]; then
+            echo "${from%%.*} does not follow again until it restarts: $(echo "$said" | head -n 3 | tr '\n' ' ')" >&2
+            break
+        fi
         pause
     done
     [ -z "$best_id" ] || echo "$best_id" >"$mine/id"
