@@ -37,6 +37,15 @@ async fn a_foreign_object_of_the_same_name_is_reported_and_left_and_when_it_goes
     assert!(message.contains("Service db-1"), "{message}");
     ns.wait_created("statefulset/db-1").await;
     assert_eq!(ns.one("service/db-1").await, before, "not one field was touched");
+    ns.until("statefulset/db-1", "its member is ready", |found| found.iter().any(|it| it["status"]["readyReplicas"] == 1))
+        .await;
+    let unreachable = |it: &Value| has(it, "Ready", "False", "NotFound") && has(it, "Reconciling", "True", "NotFound");
+    let partition =
+        ns.until("partition/db-1", "nobody reaches it by that Service", |found| found.iter().any(unreachable)).await;
+    assert_ne!(partition[0]["status"]["ready"], json!(true), "{partition:?}");
+    let message = condition(&partition[0], "Ready")["message"].as_str().unwrap().to_owned();
+    assert!(message.contains("Service db-1"), "{message}");
+    assert_eq!(ns.one("database/db").await["status"]["readyPartitions"], json!(0));
 
     ns.kubectl(["delete", "service/db-1"]).await;
     ns.until("service/db-1", "it is ours now", |found| {

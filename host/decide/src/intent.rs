@@ -4,18 +4,21 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::admission::{self, Admitted};
 use crate::last_taken;
 use crate::objects::{self, Owner, Standing};
+use crate::observe;
 use crate::plan_churn::PlanChurn;
 use atomix_model::condition::Reason;
+use atomix_model::contract::{self, PartitionState};
 use atomix_model::crd::database::{DatabaseStatus, PlanInUse};
 use atomix_model::crd::{Database, Partition};
 use atomix_model::fault::Fault;
 use atomix_model::names;
-use atomix_model::object::{Kind, Live, Objects};
+use atomix_model::object::{Key, Kind, Live, Objects};
 
 /// An admitted plan beside what it was made from.
 #[derive(Clone, Copy, Debug)]
@@ -132,4 +135,19 @@ pub fn found(objects: &dyn Objects, owner: &Owner, admitted: &Admitted) -> Found
     let all = objects.of_database(&Kind::of::<Partition>(), owner.namespace, owner.name);
     let there = all.iter().filter(|live| live.owner() == Some(owner.uid) && !live.terminating()).count();
     Found { partitions: i32::try_from(there).unwrap_or(i32::MAX), missing: objects::first_missing(objects, owner, admitted) }
+}
+
+/// Takes partitions for not ready whose Service is planned and not there, or somebody else's: no program reaches them.
+pub fn without_service(states: &mut [PartitionState], objects: &dyn Objects, owner: &Owner, admitted: &Admitted) {
+    let kind = Kind::of::<Service>();
+    for state in states.iter_mut().filter(|state| state.ready) {
+        let name = observe::partition_name(owner.name, state.id);
+        let is_planned = admitted.objects.iter().any(|object| object.kind == kind && object.name == name);
+        let live = objects.find(&kind, &Key::new(owner.namespace, &name));
+        if is_planned && live.is_none_or(|live| live.owner() != Some(owner.uid)) {
+            let message = format!("its members are ready, but Service {name} is not there or belongs to somebody else");
+            state.ready = false;
+            state.problem = Some(contract::Reason { code: Reason::NotFound.to_string(), message });
+        }
+    }
 }

@@ -53,7 +53,11 @@ impl<'a> Prepared<'a> {
         let write = Write { database, with, chosen, ctx, planned_by };
         match write.clear(memory).await {
             Ok((standing, changes_by_itself)) => Ok(Prepared { admitted, standing, changes_by_itself, write }),
-            Err(fault) => Err(Stopped::after(admitted, fault)),
+            Err(fault) => {
+                let (mut admitted, owner, plan) = (admitted, Owner::of(database), &write.chosen.admitted);
+                intent::without_service(&mut admitted.planned.states, &ctx.caches, &owner, plan);
+                Err(Stopped::after(admitted, fault))
+            }
         }
     }
 
@@ -103,11 +107,12 @@ impl<'a> Prepared<'a> {
 
 impl Write<'_> {
     /// Writes the objects that differ, then removes what the plan no longer holds.
-    pub(super) async fn apply(&self, recorded: Recorded, standing: &Standing, memory: &mut Memory) -> Applied {
+    pub(super) async fn apply(&self, mut recorded: Recorded, standing: &Standing, memory: &mut Memory) -> Applied {
         let (admitted, ctx) = (&self.chosen.admitted, self.ctx);
         let applied = apply::apply(&self.target(), &mut memory.applied, admitted, standing).await;
         let owner = Owner::of(self.database);
         let found = intent::found(&ctx.caches, &owner, admitted);
+        intent::without_service(&mut recorded.admitted.planned.states, &ctx.caches, &owner, admitted);
         let mut kinds = recorded.kinds.clone();
         kinds.retain(|kind| !objects::is_rid_of(&ctx.caches, &owner, kind, admitted));
         Applied {
