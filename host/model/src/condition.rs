@@ -106,6 +106,8 @@ vocabulary! {
         Applying: Nobody;
         /// Members are replaced one after the other.
         RollingOut: Nobody;
+        /// Every partition answers, and not all of its members have come up yet.
+        MembersStarting: Nobody, "if it takes long, `kubectl describe` the pods";
         /// Members run the new revision once their pods are deleted: the workload's strategy is OnDelete.
         WaitsForDeletion: User, "delete the pods one by one, waiting for each to be ready";
         /// Not every partition answers yet.

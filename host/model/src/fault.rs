@@ -126,6 +126,11 @@ impl Fault {
         use Fault::{Held, Refused, Unseen, User, Waiting};
         matches!(self, User { .. } | Refused { .. } | Waiting { .. } | Unseen { .. } | Held { .. })
     }
+
+    /// Whether something is wrong that a person looks at. That another client was faster is not: the next pass sees what it wrote.
+    pub fn degrades(&self) -> bool {
+        !self.spec_not_taken() && self.reason() != Reason::Conflict
+    }
 }
 
 impl fmt::Display for Fault {

@@ -225,6 +225,7 @@ fn progressing(conditions: &mut Conditions, pass: &Pass, progress: &Progress) {
         (None, None) if progress.rolling => set(true, Reason::RollingOut, progress.words(pass)),
         (None, None) if !ready => set(true, Reason::PartitionsNotReady, progress.words(pass)),
         (None, None) if waits => set(false, Reason::WaitsForDeletion, progress.words(pass)),
+        (None, None) if progress.status.is_some() => set(true, Reason::MembersStarting, progress.words(pass)),
         (None, None) => set(false, Reason::Settled, String::new()),
     }
 }
@@ -234,8 +235,14 @@ fn overdue(words: &str) -> String {
 }
 
 fn degraded(conditions: &mut Conditions, before: &DatabaseStatus, (pass, progress): (&Pass, &Progress), now: Timestamp) {
-    let broken = pass.faults().find(|fault| !fault.spec_not_taken());
+    let broken = pass.faults().find(|fault| fault.degrades());
     if let Some(fault) = broken {
+        let of_members = standing(&before.conditions, ConditionType::Degraded)
+            .is_some_and(|(status, reason)| status == "True" && reason.may_be_of_members());
+        let still = pass.states().is_none_or(|states| worst(states).is_some());
+        if of_members && still && fault.reason() == Reason::ApiUnavailable {
+            return conditions.stay(ConditionType::Degraded); // Progressing has the fault, which passes; that does not
+        }
         return conditions.set(ConditionType::Degraded, true, fault.reason(), fault.message().to_owned());
     }
     let Some(states) = pass.states() else {
@@ -296,7 +303,7 @@ fn judged(before: &DatabaseStatus, (pass, progress): (&Pass, &Progress), now: Ti
     let degraded = standing(&before.conditions, ConditionType::Degraded).filter(|it| it.0 == "True").map(|it| it.1);
     let under = Circumstances {
         degraded: degraded.filter(Reason::may_be_of_members),
-        settled_at: settled_at(&before.conditions, Some(pass.stage.start().generation)),
+        settled_at: settled_at(&before.conditions, Some(pass.stage.start().generation), progress.starts_until),
         rolling: progress.rolling || progress.applying,
         overdue: progress.overdue,
         unsteady_until: health.unsteady_until,
@@ -310,12 +317,12 @@ fn standing(conditions: &[Condition], type_: ConditionType) -> Option<(&str, Rea
     Some((found.status.as_str(), Reason::of(&found.reason)))
 }
 
-/// From when on something has been ready for so long that a missing member is a loss.
-fn settled_at(conditions: &[Condition], generation: Option<i64>) -> Option<Timestamp> {
+/// From when on something has been ready for so long that a missing member is a loss; those that start have their time.
+fn settled_at(conditions: &[Condition], generation: Option<i64>, starts_until: Option<Timestamp>) -> Option<Timestamp> {
     let ready =
         conditions.iter().find(|condition| condition.type_ == ConditionType::Ready.as_str() && condition.status == "True");
     let ready = ready.filter(|ready| ready.observed_generation == generation)?;
-    Some(later(ready.last_transition_time.0, limits::START_GRACE))
+    Some(later(ready.last_transition_time.0, limits::START_GRACE)).max(starts_until)
 }
 
 /// A time so much later.
@@ -376,11 +383,12 @@ pub fn partition(
         }
     }
     let (progressing, why) = standing(&database.conditions, ConditionType::Progressing).unzip();
+    let starts_until = progress::starts_until(database);
     let course = health.courses.get(&state.id).copied().unwrap_or_default();
     let judge = |conditions: &[Condition]| {
         let under = Circumstances {
             degraded: standing(conditions, ConditionType::Degraded).filter(|it| it.0 == "True").map(|it| it.1),
-            settled_at: settled_at(conditions, Some(generation)),
+            settled_at: settled_at(conditions, Some(generation), starts_until),
             rolling: progressing == Some("True") && matches!(why, Some(Reason::RollingOut | Reason::Applying)),
             overdue: why == Some(Reason::ProgressDeadlineExceeded) && state.problem.is_some(),
             unsteady_until: health.unsteady_until,

@@ -22,6 +22,8 @@ pub struct Progress {
     pub reported_from: Option<Timestamp>,
     /// Whether it is reported now.
     pub reported: bool,
+    /// Until when members that are missing are on their first start.
+    pub starts_until: Option<Timestamp>,
     /// When it will have taken too long, or has.
     pub deadline: Option<Timestamp>,
     /// Whether it has.
@@ -49,7 +51,8 @@ impl Progress {
         let rolling = rollout.rolling
             || rollout.stale && (was_rolling || was == Some(Reason::Applying))
             || missing && (was_rolling || replaced);
-        if !rolling && all_ready {
+        let starting = kept.is_some() && !rolling;
+        if !rolling && all_ready && !(starting && missing) {
             return Progress::default();
         }
         let mut status = ProgressStatus {
@@ -77,6 +80,7 @@ impl Progress {
             rolling,
             reported_from: rolling.then_some(reported_from),
             reported: rolling && reported_from <= now,
+            starts_until: Some(reported_from).filter(|_| starting && !degraded), // what is lost is Degraded from the beginning
             deadline: Some(deadline),
             overdue: deadline <= now,
         }
@@ -88,6 +92,10 @@ impl Progress {
         let mut words = match (self.rolling || !rollout.waits.is_empty(), rollout.members) {
             (true, members @ 1..) => format!("{} of {members} members run the new revision", rollout.updated),
             (true, _) => "members are being replaced".to_owned(),
+            (false, members @ 1..) if self.overdue => format!("{} of {members} members are ready", rollout.ready),
+            (false, _) if pass.states().into_iter().flatten().all(|state| state.ready) => {
+                "members are on their way".to_owned()
+            }
             (false, _) => "partitions are on their way".to_owned(),
         };
         if self.rolling && rollout.members > 0 && rollout.updated == rollout.members {
@@ -103,6 +111,13 @@ impl Progress {
         }
         words
     }
+}
+
+/// Until when members that are missing are on their first start, as a status says that stands.
+pub fn starts_until(status: &DatabaseStatus) -> Option<Timestamp> {
+    let starting = status.progress.as_ref().filter(|progress| !progress.rolling)?;
+    let degraded = standing(&status.conditions, ConditionType::Degraded).is_some_and(|(status, _)| status == "True");
+    (!degraded).then(|| later(starting.last_progress_time.0, limits::PROGRESS_REPORTED_AFTER))
 }
 
 /// Most workloads that are named with what they wait for: a person looks at one of them at a time.

@@ -348,6 +348,66 @@ fn a_start_and_a_rollout_without_progress_have_an_end_also_over_a_restart_of_the
 }
 
 #[test]
+fn a_start_lasts_until_its_last_member_is_up_and_one_that_is_lost_is_no_start() {
+    let grown = |third, ready| {
+        let states = both().into_iter().chain([third]).collect();
+        let rollout = Rollout { members: 6, updated: 6, ready, ..Rollout::default() };
+        let plan = PlanInUse { hash: "i".into(), generation: 2, ..PlanInUse::default() };
+        Case { generation: 2, plan, health: Health { rollout, ..Health::default() }, ..pass_with(states) }
+    };
+    let (down, half) = (|| state(3, false, Some(MEMBERS_NOT_READY)), || state(3, true, Some(MEMBERS_NOT_READY)));
+    let mut recorded = database(&settled(), &Case { is_about_to_write: true, ..grown(down(), 4) }, at(60));
+    recorded.partitions = 2; // there is no third one yet
+    let started = database(&recorded, &grown(down(), 4), at(61));
+    assert_eq!(condition(&started, "Progressing"), ("True", "PartitionsNotReady", "partitions are on their way"));
+    let answers = database(&started, &grown(half(), 5), at(70));
+    let later_on = database(&answers, &grown(half(), 5), at(90));
+    for status in [&answers, &later_on] {
+        assert_eq!((condition(status, "Ready").0, condition(status, "Degraded").0), ("True", "False"));
+        assert_eq!(condition(status, "Progressing"), ("True", "MembersStarting", "members are on their way"));
+    }
+    assert!(events(&started, &later_on, &[]).iter().all(|event| !event.warning));
+    let third = |status: &DatabaseStatus, from: &PartitionStatus, now| {
+        let health = Health::default();
+        partition(from, (&half(), 1), (status, &health), now).0
+    };
+    let degraded = |it: &PartitionStatus| it.conditions.iter().find(|it| it.type_ == "Degraded").unwrap().status.clone();
+    let of_third = third(&later_on, &third(&answers, &PartitionStatus::default(), at(70)), at(90));
+    assert_eq!(degraded(&of_third), "False");
+
+    let whole = database(&later_on, &grown(state(3, true, None), 6), at(95));
+    assert_eq!((condition(&whole, "Progressing").1, whole.progress.is_none()), ("Settled", true));
+    let still = at(70 + i64::try_from(limits::PROGRESS_REPORTED_AFTER.as_secs()).unwrap());
+    let stands = database(&later_on, &grown(half(), 5), still);
+    assert_eq!(condition(&stands, "Degraded").1, MEMBERS_NOT_READY, "it does not come up");
+    assert_eq!(degraded(&third(&stands, &of_third, still)), "True");
+
+    let lost = database(&whole, &grown(down(), 4), at(120));
+    assert_eq!(condition(&lost, "Degraded").1, MEMBERS_NOT_READY);
+    assert_eq!(degraded(&third(&lost, &third(&whole, &PartitionStatus::default(), at(95)), at(120))), "True");
+    assert_eq!(condition(&database(&lost, &grown(down(), 4), at(121)), "Degraded").0, "True", "also a moment later");
+}
+
+#[test]
+fn what_the_cluster_gets_over_hides_no_cause_of_a_member() {
+    let crashing = || pass_with(vec![state(1, false, Some("CrashLoopBackOff")), state(2, true, None)]);
+    let degraded = database(&settled(), &crashing(), at(60));
+    let between = || pass_with(vec![state(1, false, Some(MEMBERS_NOT_READY)), state(2, true, None)]);
+    for reason in [Reason::ApiUnavailable, Reason::Conflict] {
+        let fault = Fault::Cluster { reason: reason.clone(), message: "in words".into() };
+        let failed = database(&degraded, &Case { faults: vec![fault.clone()], ..crashing() }, at(61));
+        assert_eq!(condition(&failed, "Degraded").1, "CrashLoopBackOff");
+        assert_eq!(condition(&failed, "Progressing"), ("True", reason.to_string().as_str(), "in words"));
+        assert_eq!(events(&degraded, &failed, &[]), []);
+        let after = database(&failed, &between(), at(62));
+        assert_eq!(condition(&after, "Degraded").0, "True", "it is not over");
+        assert_eq!(events(&failed, &after, &[]), []);
+        let well = database(&settled(), &Case { faults: vec![fault], ..pass_with(both()) }, at(60));
+        assert_eq!(condition(&well, "Degraded").0 == "True", reason == Reason::ApiUnavailable);
+    }
+}
+
+#[test]
 fn a_bad_plugin_leaves_what_is_known_and_is_reported() {
     let status = database(&settled(), &failed(Fault::Plugin { message: "plugin p trapped".into() }), at(60));
     assert_eq!(condition(&status, "Ready").0, "True");
