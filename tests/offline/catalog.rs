@@ -14,7 +14,8 @@ const RAFT: &str = "atomix.raft.config.ProtocolConfig";
 /// What is found of a plugin whose bytes are there and are not loaded, and which may write everything.
 fn found(name: &str, bytes: Vec<u8>) -> Found {
     let stamp = format!("{:?}", &bytes[..8]);
-    let source = Source { name: name.to_owned(), plugin: name.to_owned(), stamp, created: 1, bytes: Ok(bytes.into()) };
+    let source =
+        Source { name: name.to_owned(), plugin: name.to_owned(), stamp, pinned: None, created: 1, bytes: Ok(bytes.into()) };
     let all = json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]});
     let recorded = listing([kept("raft").digest]);
     Found { sources: vec![source], grants: Some(Grants::of(&all)), kept: vec![kept("raft")], recorded, ..Found::default() }

@@ -47,7 +47,7 @@ pub const ASKED: &str = "cloud.atomix.io/asked-by-class";
 pub const PLUGIN_LABEL: &str = "storage.cloud.atomix.io/plugin";
 /// Label on a ConfigMap that keeps a revision of a plugin; its value is the plugin's name.
 pub const REVISION_LABEL: &str = "storage.cloud.atomix.io/revision-of";
-/// On such a ConfigMap: SHA-256 of the plugin's bytes, in hexadecimal.
+/// On such a ConfigMap: SHA-256 of the plugin's bytes, in hexadecimal. On one that brings a plugin: the only digest that its bytes may have.
 pub const DIGEST: &str = "storage.cloud.atomix.io/digest";
 /// On such a ConfigMap: the version that the plugin gives itself.
 pub const VERSION: &str = "storage.cloud.atomix.io/version";

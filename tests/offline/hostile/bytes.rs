@@ -354,6 +354,7 @@ async fn message_of(row: &Row) -> String {
     let catalog = Catalog::default();
     let all = Grants::of(&json!({"rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}]}));
     let source = |name: &str, bytes: Vec<u8>| Source {
+        pinned: None,
         name: format!("of-{name}"),
         plugin: name.to_owned(),
         stamp: "1".to_owned(),

@@ -107,6 +107,7 @@ async fn a_plugin_is_loaded_before_costly_bytes_that_came_first() {
     for (at, name) in hogs.into_iter().chain(["raft"]).enumerate() {
         let bytes = if name == "raft" { components::bytes("raft") } else { memory_hog() };
         let source = Source {
+            pinned: None,
             name: name.to_owned(),
             plugin: name.to_owned(),
             stamp: "1".to_owned(),

@@ -28,6 +28,8 @@ pub struct Source {
     pub plugin: String,
     /// UID and resourceVersion: another content has another stamp.
     pub stamp: String,
+    /// The digest that the bytes must have, if an annotation says so.
+    pub pinned: Option<String>,
     /// When it was created, in seconds; of two for one plugin the older counts.
     pub created: i64,
     /// The plugin's bytes as they stand there, or what is wrong with the ConfigMap.
@@ -112,6 +114,7 @@ fn source(map: &ConfigMap) -> Source {
         bytes: if is_name { bytes_of(map).map(Into::into) } else { Err(misnamed()) },
         plugin: if is_name { label.clone() } else { names::object_name(&label, &[&label]) },
         stamp: stamp(&map.metadata),
+        pinned: map.annotations().get(names::DIGEST).cloned(),
         created: map.metadata.creation_timestamp.as_ref().map_or(0, |time| time.0.as_second()),
     }
 }

@@ -11,7 +11,7 @@ use super::config_maps::{self, Source};
 use super::revisions::{Kept, RevisionStore};
 use super::trial_process::{Trial, Tried};
 use super::{Catalog, Entry, Refused};
-use atomix_model::limits;
+use atomix_model::{limits, names};
 use atomix_sandbox::{self, Revision, Sandbox};
 
 /// What loading a ConfigMap's bytes came to.
@@ -181,6 +181,15 @@ async fn unpacked(source: &Source) -> Result<Unpacked, Refused> {
     let unpacked =
         blocking(move || config_maps::unpacked(&packed).map(|plain| (atomix_sandbox::digest_of(&plain), plain))).await;
     let (digest, plain) = unpacked.map_err(|message| refuse(format!("ConfigMap {}: {message}", source.name)))?;
+    if let Some(pinned) = source.pinned.as_deref().filter(|pinned| *pinned != digest) {
+        let message = format!(
+            "ConfigMap {} holds a plugin of digest {digest}, and its annotation {} allows {:?} alone",
+            source.name,
+            names::DIGEST,
+            pinned.chars().take(digest.len()).collect::<String>(),
+        );
+        return Err(Refused { digest: Some(digest), ..refuse(message) });
+    }
     Ok(Unpacked { plain: plain.into(), digest })
 }
 
@@ -217,6 +226,7 @@ impl Tools {
             pause = (pause * 2).min(limits::RETRY_AFTER_MAX);
         };
         let source = Source {
+            pinned: None,
             name: kept.config_map.clone(),
             plugin: kept.plugin.clone(),
             stamp: kept.uid.clone(),
