@@ -317,7 +317,7 @@ fn classes() -> String {
 /// Options of each command, as `--help` prints them.
 fn flags() -> String {
     let mut out = String::new();
-    for command in [&["run"][..], &["render"], &["crds"], &["plugin", "pack"], &["plugin", "inspect"]] {
+    for command in [&["run"][..], &["render"], &["crds"], &["plugin", "pack"], &["plugin", "inspect"], &["plugin", "diff"]] {
         let mut help = Command::new(paths::controller_program().unwrap());
         help.args(command).arg("--help").env("COLUMNS", "100").env_clear();
         let help = String::from_utf8(help.output().unwrap().stdout).unwrap();

@@ -1,6 +1,7 @@
 //! The command line: one file for each sub-command.
 
 mod crds;
+mod diff;
 mod groups;
 mod grpc;
 mod plugin;

@@ -1,4 +1,4 @@
-//! `atomix-controller plugin`: packs a plugin into a manifest, describes it, or tries to load it. Needs no cluster.
+//! `atomix-controller plugin`: packs a plugin into a manifest, describes it, compares it, or tries to load it. Needs no cluster.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::pack;
 use atomix_model::contract::{Descriptor, ObjectKind};
 use atomix_sandbox::{Revision, Sandbox};
 
-/// Pack a storage plugin for a cluster, or look into one. Neither needs a cluster.
+/// Pack a storage plugin for a cluster, look into one, or compare two. None needs a cluster.
 #[derive(clap::Args, Debug)]
 pub struct Args {
     #[command(subcommand)]
@@ -21,6 +21,7 @@ pub struct Args {
 enum Command {
     Pack(Pack),
     Inspect(Inspect),
+    Diff(super::diff::Args),
     /// Load a plugin from standard input under limits of memory and time, as the controller has it done with bytes that are new.
     #[command(hide = true)]
     Try {
@@ -72,6 +73,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             )
             .map_err(|why| anyhow!(why))?;
             format!("{}{}", heading(plugin.revision.descriptor()), super::yaml_documents(&manifests)?)
+        }
+        Command::Diff(args) => {
+            let (text, code) = super::diff::run(&args);
+            std::io::stdout().write_all(text.as_bytes()).context("could not write to standard output")?;
+            std::process::exit(code);
         }
         Command::Inspect(args) => described(&load(&Sandbox::on_demand().map_err(anyhow::Error::from)?, &args.file)?),
         Command::Try { memory_bytes, cpu_secs } => {

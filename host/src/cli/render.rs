@@ -65,13 +65,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-struct Given {
-    databases: Vec<Database>,
-    classes: Vec<Value>,
+/// What files hold.
+pub(super) struct Given {
+    pub(super) databases: Vec<Database>,
+    pub(super) classes: Vec<Value>,
 }
 
 impl Given {
-    fn read(files: &[PathBuf], namespace: &str) -> anyhow::Result<Self> {
+    /// Reads files, and holds Databases to their schema.
+    pub(super) fn read(files: &[PathBuf], namespace: &str) -> anyhow::Result<Self> {
         let mut given = Self { databases: Vec::new(), classes: Vec::new() };
         for file in files {
             let text = match file == Path::new("-") {
@@ -118,6 +120,18 @@ impl Given {
 }
 
 fn rendered(database: &Database, classes: &[Value], plugins: &[Plugin], domain: &str) -> anyhow::Result<Vec<Value>> {
+    let (plan, manifests) = planned(database, classes, plugins, domain)?;
+    print_remarks(database, &plan);
+    Ok(manifests.into_iter().map(offline).collect())
+}
+
+/// The plan for a new database, and its objects as they would be written.
+pub(super) fn planned(
+    database: &Database,
+    classes: &[Value],
+    plugins: &[Plugin],
+    domain: &str,
+) -> anyhow::Result<(Plan, Vec<Value>)> {
     let wanted = &database.spec.storage_class;
     let (plugin, kind) = served(&wanted.kind, plugins)?;
     let class = class_of(database, kind, classes)?;
@@ -125,12 +139,11 @@ fn rendered(database: &Database, classes: &[Value], plugins: &[Plugin], domain: 
     let per_cluster = observe::partitions_per_cluster(database, &class);
     let request = observe::request(database, &class, per_cluster, Vec::new(), domain);
     let plan = plugin.revision.plan(&request)?.map_err(refused)?;
-    print_remarks(database, &plan);
     let grants = Grants::of(&pack::role(descriptor, false));
     let admitted =
         admission::admit(&plan, &request, database, descriptor, &grants, "kube-system.atomix-controller", &Kept::default())
             .map_err(|why| anyhow!("plugin {} {} planned what may not be: {why}", descriptor.name, descriptor.version))?;
-    Ok(admitted.objects.into_iter().map(|object| offline(object.manifest)).collect())
+    Ok((plan, admitted.objects.into_iter().map(|object| object.manifest).collect()))
 }
 
 /// The plugin that serves a kind of class.
@@ -209,7 +222,7 @@ fn misfits(object: &Value, schema: &Value) -> String {
 }
 
 /// Whether a class fits the schema of its kind, and whether its plugin accepts it.
-fn invalid(class: &Value, plugins: &[Plugin]) -> Result<(), String> {
+pub(super) fn invalid(class: &Value, plugins: &[Plugin]) -> Result<(), String> {
     let kind = class["kind"].as_str().unwrap_or_default();
     let (plugin, described) = served(kind, plugins).map_err(|error| error.to_string())?;
     let version = class["apiVersion"].as_str().unwrap_or_default().rsplit('/').next().unwrap_or_default();
@@ -260,7 +273,8 @@ fn offline(mut manifest: Value) -> Value {
     manifest
 }
 
-fn named(metadata: &Value) -> String {
+/// Namespace and name.
+pub(super) fn named(metadata: &Value) -> String {
     let text = |field: &str| metadata.get(field).and_then(Value::as_str).unwrap_or_default();
     format!("{}/{}", text("namespace"), text("name"))
 }
