@@ -286,6 +286,8 @@ pub const REVIEW_HEAP_BYTES_SMALL: usize = MIB;
 pub const REVIEWS_READ_MAX: usize = 2;
 /// Longest that the checks of a review may take: the API server waits 3 seconds, and then admits the object.
 pub const REVIEW_WAIT: Duration = Duration::from_secs(2);
+/// How long the review of a Database waits for its class: of one file, the class comes just before, and is not seen yet.
+pub const REVIEW_CLASS_WAIT: Duration = Duration::from_millis(500);
 /// Most reviews at a time; others are admitted at once, without warnings. Each may compute a plan, on a machine of two
 /// cores.
 pub const REVIEWS_MAX: usize = 4;

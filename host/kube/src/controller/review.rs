@@ -211,7 +211,12 @@ struct Foreseen {
 async fn foresee(ctx: &Context, database: &Database, edited: Option<&Arc<Live>>) -> Foreseen {
     let mut database = database.clone();
     let mut foreseen = Foreseen { not_taken: keep_what_runs(&mut database), ..Foreseen::default() };
-    let (plugin, mut class) = match class_and_plugin(&database, ctx) {
+    let mut found = class_and_plugin(&database, ctx);
+    if found.as_ref().is_err_and(|fault| fault.reason() == Reason::ClassNotFound) {
+        tokio::time::sleep(limits::REVIEW_CLASS_WAIT).await;
+        found = class_and_plugin(&database, ctx);
+    }
+    let (plugin, mut class) = match found {
         Ok(found) => found,
         Err(fault) => {
             if fault.reason() != Reason::Starting {
@@ -271,8 +276,8 @@ fn consequence(effects: Effects, databases: usize) -> Option<String> {
         sets => format!(", one at a time in each of {sets} workloads"),
     };
     let of = counted(i64::try_from(databases).unwrap_or(i64::MAX), "database");
-    let parts =
-        [("removes", removed, ""), ("restarts", restarted, &*pace), ("changes", when_deleted, " once they are deleted")];
+    let when = if when_deleted == 1 { " once it is deleted" } else { " once they are deleted" };
+    let parts = [("removes", removed, ""), ("restarts", restarted, &*pace), ("changes", when_deleted, when)];
     let parts = parts.into_iter().filter(|(_, count, _)| *count > 0);
     let parts: Vec<_> = parts.map(|(does, count, how)| format!("{does} {} of {of}{how}", counted(count, "pod"))).collect();
     (!parts.is_empty()).then(|| parts.join(" and "))
