@@ -179,8 +179,8 @@ impl<'a> Formed<'a> {
                      of the plugin's page has the commands"
                 ),
                 left => format!(
-                    "{ready}: {which}. Data are left on {left} of {replicas} members, too few to elect a leader, so none can be replaced: \"When \
-                     members are lost\" of the plugin's page says what is left to do"
+                    "{ready}: {which}. They start again on what {left} of {replicas} members have left, in which the last writes may be \
+                     missing: see \"When members are lost\" of the plugin's page"
                 ),
             };
             return Some(reason("DataLost", what));

@@ -132,6 +132,19 @@ fn a_replica_with_another_password_is_named() {
 }
 
 #[test]
+fn what_a_pod_waited_for_once_is_no_cause_while_it_stops() {
+    let ended = json!({"terminated": {"exitCode": 79, "message": "PrimaryWithoutData: kv-1-0 has no data"}});
+    let status =
+        json!({"containerStatuses": [{"name": "valkey", "ready": false, "state": {"running": {}}, "lastState": ended}]});
+    let cause = |terminating| {
+        let pod = testing::ObservedObject { terminating, ..testing::pod("kv-1-0", &status) };
+        planned(1, &volume("1Gi", 0), vec![pod]).plan.partitions.remove(0).problem.map(|problem| problem.code)
+    };
+    assert_eq!(cause(false).as_deref(), Some("PrimaryWithoutData"));
+    assert_eq!(cause(true).as_deref(), Some("MembersNotReady"));
+}
+
+#[test]
 fn volumes_stay_whatever_edit_of_the_class_follows() {
     let first = planned(2, &volume("1Gi", 1), Vec::new());
     for edited in [volume("2Gi", 1), json!({"replicas": 1})] {

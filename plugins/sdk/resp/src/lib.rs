@@ -220,7 +220,7 @@ pub fn is_first_start<C>(seen: &Seen<C>, config: &str, sets: &[&Members<C>], is_
 /// Why a member that is not ready refused to start, or waits, as its start script wrote.
 pub fn refusal_to_start<C>(members: &Members<C>, count: u32) -> Option<Reason> {
     members.names(count).find_map(|name| {
-        let pod = members.seen.object("Pod", &name)?;
+        let pod = members.seen.object("Pod", &name).filter(|pod| !pod.terminating())?; // its last words are old then
         CONTAINERS.iter().find_map(|field| {
             let containers: Vec<Value> = pod.field(field)?;
             containers.iter().find_map(|container| refusal(container, &name))
