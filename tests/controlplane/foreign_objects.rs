@@ -2,7 +2,7 @@
 
 use harness::conditions::{condition, has};
 use harness::controller::USER;
-use harness::fixture::shared_fixture;
+use harness::fixture::{private_fixture, shared_fixture};
 use harness::manifests::Manifests;
 use serde_json::{Value, json};
 
@@ -55,6 +55,37 @@ async fn a_foreign_object_of_the_same_name_is_reported_and_left_and_when_it_goes
     ns.wait("database/db", "Ready").await;
     ns.until("database/db", "nothing is wrong any more", |found| found.iter().any(|db| has(db, "Degraded", "False", "")))
         .await;
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_stays_so_while_the_plan_changes() {
+    let fixture = private_fixture("taken").await;
+    fixture.install("etcd").await.unwrap();
+    let ns = fixture.namespace("taken").await;
+    ns.create(FOREIGN).await;
+    let claim = json!({"spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
+    let spec = json!({"replicas": 1, "volumeClaimTemplate": claim});
+    ns.create(Manifests::class("EtcdStorageClass", "etcd", spec).database("db", 1)).await;
+    ns.until("database/db", "the name that is taken is reported", |found| {
+        found.iter().any(|db| has(db, "Degraded", "True", "NameTaken"))
+    })
+    .await;
+    // What the ConfigMap says is another thing once the member was ready.
+    ns.until("configmap/db-1", "the cluster is formed", |found| {
+        found.iter().any(|it| it["data"]["initial-cluster-state"] == "existing")
+    })
+    .await;
+    ns.settled().await;
+    assert!(
+        has(&ns.one("database/db").await, "Degraded", "True", "NameTaken"),
+        "{:#}",
+        ns.one("database/db").await["status"]
+    );
+    let told: Vec<Value> =
+        ns.get("events").await.into_iter().filter(|it| it["involvedObject"]["kind"] == "Database").collect();
+    assert!(told.iter().all(|it| !["Recovered", "Ready", "Invalid"].contains(&it["reason"].as_str().unwrap())), "{told:#?}");
+    ns.kubectl(["delete", "service/db-1"]).await;
+    ns.wait("database/db", "Ready").await;
 }
 
 #[tokio::test]

@@ -134,10 +134,27 @@ async fn refused_bytes_leave_the_old_revision_serving_and_are_reported() {
         ns.kubectl(["delete", "service/db-1"]).await;
         ns.wait_created("service/db-1").await; // the old revision plans on
     }
-    replace(&fixture, &same_with_another_digest()).await;
+    let good = same_with_another_digest();
+    pin(&fixture, &"0".repeat(64)).await;
+    replace(&fixture, &good).await;
+    let digest = atomix_sandbox::digest_of(&good);
+    let pinned = plugin(&fixture, &ns, "bytes of another digest than is allowed are refused", |p| {
+        p["status"]["phase"] == "Refused" && p["status"]["refusedDigest"] == json!(digest)
+    })
+    .await;
+    let message = pinned["status"]["message"].as_str().unwrap();
+    assert!(message.contains("annotation storage.cloud.atomix.io/digest allows \"0000"), "{message}");
+    pin(&fixture, &digest).await;
     plugin(&fixture, &ns, "good bytes serve again", |p| p["status"]["phase"] == "Serving").await;
     ns.until("database/db", "the condition goes", |found| found.iter().any(|db| !has(db, "PluginCurrent", "False", "")))
         .await;
+}
+
+/// Allows one digest of the plugin raft alone.
+async fn pin(fixture: &Fixture, digest: &str) {
+    let pin = format!("storage.cloud.atomix.io/digest={digest}");
+    let annotate = ["annotate", "--overwrite", "configmap", "atomix-plugin-raft", pin.as_str()];
+    fixture.kubectl().namespace("kube-system").run(annotate).await.unwrap();
 }
 
 /// Applies a ConfigMap that is labelled as the plugin `label` and holds these bytes.
@@ -214,6 +231,8 @@ async fn a_role_that_grants_less_is_in_effect_at_once_whatever_other_roles_grant
     let message = condition(&database[0], "Degraded")["message"].as_str().unwrap();
     assert!(message.contains("ClusterRole atomix-plugin-raft does not grant create and patch of"), "{message}");
     assert!(ns.kubectl(["get", "services", "-o", "name"]).await.lines().all(|name| name != "service/db-1"));
+    let unreachable = |found: &[Value]| found.iter().any(|it| has(it, "Ready", "False", "NotFound"));
+    ns.until("partition/db-1", "nobody reaches it, though its members are ready", unreachable).await;
     let mut role: Value = serde_json::from_str(&role).unwrap();
     role["metadata"] = json!({"name": role["metadata"]["name"], "labels": role["metadata"]["labels"]});
     admin.run_with(["create", "-f", "-"], &role.to_string()).await.unwrap();
@@ -261,7 +280,16 @@ async fn a_revision_that_would_restart_pods_is_held_until_it_is_accepted() {
     assert_ne!(database["status"]["plugin"]["digest"], of_new, "the status names the revision that planned what runs");
     let template = ns.one("statefulset/db-1").await["spec"]["template"].to_string();
     assert!(template.contains("/tmp/atomix-ready"), "{template}");
-    let message = condition(&database, "Accepted")["message"].as_str().unwrap();
+    let before = condition(&database, "Accepted")["message"].clone();
+    ns.kubectl(["patch", "raftstorageclass/raft", "--type=merge", "-p", r#"{"spec":{"snapshotThreshold":9}}"#]).await;
+    let edited = ns
+        .until("database/db", "an edit of the class is let through, and another plan is held", |found| {
+            let is_edited =
+                |db: &&Value| db["status"]["plan"]["classGeneration"] == 2 && has(db, "Accepted", "False", "Held");
+            found.iter().find(is_edited).is_some_and(|db| condition(db, "Accepted")["message"] != before)
+        })
+        .await;
+    let message = condition(&edited[0], "Accepted")["message"].as_str().unwrap();
     let hash = message.split("cloud.atomix.io/accept=").nth(1).unwrap().split_whitespace().next().unwrap();
     ns.kubectl(["annotate", "database/db", &format!("cloud.atomix.io/accept={hash}")]).await;
     ns.until("statefulset/db-1", "the plan goes through", |found| {

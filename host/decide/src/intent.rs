@@ -18,7 +18,7 @@ use atomix_model::crd::database::{DatabaseStatus, PlanInUse};
 use atomix_model::crd::{Database, Partition};
 use atomix_model::fault::Fault;
 use atomix_model::names;
-use atomix_model::object::{Key, Kind, Live, Objects};
+use atomix_model::object::{Key, Kind, Live, Objects, State};
 
 /// An admitted plan beside what it was made from.
 #[derive(Clone, Copy, Debug)]
@@ -137,14 +137,16 @@ pub fn found(objects: &dyn Objects, owner: &Owner, admitted: &Admitted) -> Found
     Found { partitions: i32::try_from(there).unwrap_or(i32::MAX), missing: objects::first_missing(objects, owner, admitted) }
 }
 
-/// Takes partitions for not ready whose Service is planned and not there, or somebody else's: no program reaches them.
-pub fn without_service(states: &mut [PartitionState], objects: &dyn Objects, owner: &Owner, admitted: &Admitted) {
+/// Takes partitions for not ready whose Service, which every plan has, is not there or somebody else's: no program reaches them.
+pub fn without_service(states: &mut [PartitionState], objects: &dyn Objects, owner: &Owner) {
     let kind = Kind::of::<Service>();
+    if objects.state(&kind) != State::Synced {
+        return; // what is there is not known
+    }
     for state in states.iter_mut().filter(|state| state.ready) {
         let name = observe::partition_name(owner.name, state.id);
-        let is_planned = admitted.objects.iter().any(|object| object.kind == kind && object.name == name);
         let live = objects.find(&kind, &Key::new(owner.namespace, &name));
-        if is_planned && live.is_none_or(|live| live.owner() != Some(owner.uid)) {
+        if live.is_none_or(|live| live.owner() != Some(owner.uid)) {
             let message = format!("its members are ready, but Service {name} is not there or belongs to somebody else");
             state.ready = false;
             state.problem = Some(contract::Reason { code: Reason::NotFound.to_string(), message });

@@ -245,6 +245,10 @@ fn degraded(conditions: &mut Conditions, before: &DatabaseStatus, (pass, progres
         }
         return conditions.set(ConditionType::Degraded, true, fault.reason(), fault.message().to_owned());
     }
+    let stands = standing(&before.conditions, ConditionType::Degraded);
+    if pass.is_about_to_write() && stands.is_some_and(|(status, reason)| status == "True" && !reason.may_be_of_members()) {
+        return conditions.stay(ConditionType::Degraded); // whether what could not be written can be shows afterwards
+    }
     let Some(states) = pass.states() else {
         if conditions.status(ConditionType::Degraded).is_none() {
             conditions.set(ConditionType::Degraded, false, Reason::AsExpected, String::new());

@@ -408,6 +408,28 @@ fn what_the_cluster_gets_over_hides_no_cause_of_a_member() {
 }
 
 #[test]
+fn what_a_person_types_is_shown_as_it_is_now() {
+    let held = |hash: &str| {
+        let fault = Fault::Held { plan: hash.into(), message: format!("set the annotation a={hash} on the database") };
+        Case { faults: vec![fault], ..pass_with(both()) }
+    };
+    let (old, new) = ("6b74be2b5d5be7f1c5d6b8c0ad14f1c2", "0f3c9f5e5b7c4c0e9a530d3b2a1c9e77");
+    let before = database(&settled(), &held(old), at(60));
+    let after = database(&before, &held(new), at(61));
+    assert!(condition(&after, "Accepted").2.contains(new), "{:?}", condition(&after, "Accepted"));
+}
+
+#[test]
+fn what_could_not_be_written_is_not_over_before_it_is_written() {
+    let taken = Fault::Cluster { reason: Reason::NameTaken, message: "Service db-1 is there already".into() };
+    let before = database(&settled(), &Case { faults: vec![taken], ..pass_with(both()) }, at(60));
+    let recorded = database(&before, &Case { is_about_to_write: true, ..pass_with(both()) }, at(61));
+    assert_eq!(condition(&recorded, "Degraded").1, "NameTaken");
+    assert_eq!(events(&before, &recorded, &[]), []);
+    assert_eq!(condition(&database(&recorded, &pass_with(both()), at(62)), "Degraded").0, "False");
+}
+
+#[test]
 fn a_bad_plugin_leaves_what_is_known_and_is_reported() {
     let status = database(&settled(), &failed(Fault::Plugin { message: "plugin p trapped".into() }), at(60));
     assert_eq!(condition(&status, "Ready").0, "True");

@@ -6,7 +6,7 @@ use std::time::Instant;
 use kube::Error;
 use kube::api::{Patch, PatchParams};
 
-use super::{Target, fault, is_taken};
+use super::{Target, fault, foreign, is_taken};
 use atomix_controller_io::cache::api;
 use atomix_decide::admission::{Admitted, Stamped};
 use atomix_decide::diff::with_live_spelling;
@@ -49,17 +49,22 @@ async fn send_dry_run(target: &Target<'_>, memory: &mut Memory, object: &Stamped
     }
     let manifest = live.map_or_else(|| object.manifest.clone(), |live| with_live_spelling(&live.body, &object.manifest));
     let params = PatchParams::apply(names::MANAGER).force().dry_run();
-    let answer = api(target.client, &object.kind, Some(target.owner.namespace))
-        .patch(&object.name, &params, &Patch::Apply(&manifest))
-        .await;
-    let error = match answer {
+    let api = api(target.client, &object.kind, Some(target.owner.namespace));
+    let error = match api.patch(&object.name, &params, &Patch::Apply(&manifest)).await {
         Ok(_) => return Ok(()),
         // A webhook without dry run decides at the write itself.
         Err(Error::Api(status)) if status.code == 400 && status.message.contains("dry run") => return Ok(()),
         Err(Error::Api(status)) if is_taken(&status) => return Ok(()), // reported when it is written
         Err(error) => error,
     };
-    let refused = fault("apply", &format!("{} {}", object.kind.kind, object.name), &error);
+    let title = format!("{} {}", object.kind.kind, object.name);
+    // What is invalid together with another owner's fields is refused for that before it is seen whose it is.
+    if live.is_none()
+        && foreign(&api, &object.name, target.owner.uid).await.map_err(|error| fault("look up", &title, &error))?
+    {
+        return Ok(()); // reported when it is written
+    }
+    let refused = fault("apply", &title, &error);
     let Fault::Refused { message } = refused else { return Err(refused) };
     let message = format!("{message}; {} planned it so; nothing of the change is applied", target.planned_by);
     Err(memory.refuse(object, tried, message, Instant::now()))

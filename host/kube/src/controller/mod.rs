@@ -335,7 +335,7 @@ async fn call(plugin: &Plugin, class: &Class, request: Request, ctx: &Context) -
 /// Checks the newest revision's plan, and chooses between it and that of the revision that planned what runs.
 async fn admit(
     database: &Database,
-    (planned, plan): (Planned, Plan),
+    (mut planned, plan): (Planned, Plan),
     with: With<'_>,
     request: &Request,
     ctx: &Context,
@@ -343,7 +343,10 @@ async fn admit(
 ) -> Result<(Admitted, Candidate), Stopped> {
     let admitted = match admissible(&plan, request, database, with.plugin, ctx) {
         Ok(admitted) => admitted,
-        Err(fault) => return Err(Stopped::after(planned, fault)),
+        Err(fault) => {
+            intent::without_service(&mut planned.states, &ctx.caches, &Owner::of(database));
+            return Err(Stopped::after(planned, fault));
+        }
     };
     let newest = Candidate { plugin: with.plugin.clone(), admitted };
     let Chosen { candidate, planned, held } =

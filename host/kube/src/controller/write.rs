@@ -13,7 +13,7 @@ use atomix_decide::intent::{self, ChangesByItself, Intent};
 use atomix_decide::objects::{self, Owner, Standing, admission_policy};
 use atomix_decide::pass::{Admitted, Applied, Pass, Recorded, Stopped};
 use atomix_model::condition::Reason;
-use atomix_model::contract::Unsupported;
+use atomix_model::contract::{PartitionState, Unsupported};
 use atomix_model::crd::Database;
 use atomix_model::fault::Fault;
 use atomix_model::object::Kind;
@@ -33,6 +33,8 @@ pub(super) struct Write<'a> {
     chosen: Candidate,
     ctx: &'a Context,
     planned_by: String,
+    /// What the plugin says of each partition, whether its Service is there or not.
+    states: Vec<PartitionState>,
 }
 
 impl<'a> Prepared<'a> {
@@ -40,7 +42,7 @@ impl<'a> Prepared<'a> {
     pub(super) async fn of(
         database: &'a Database,
         with: With<'a>,
-        admitted: Admitted,
+        mut admitted: Admitted,
         chosen: Candidate,
         ctx: &'a Context,
         memory: &mut Memory,
@@ -50,14 +52,12 @@ impl<'a> Prepared<'a> {
             "plugin {} {} of {} {}/{}",
             descriptor.name, descriptor.version, class_in_use.kind, class_in_use.namespace, class_in_use.name
         );
-        let write = Write { database, with, chosen, ctx, planned_by };
+        let states = admitted.planned.states.clone();
+        intent::without_service(&mut admitted.planned.states, &ctx.caches, &Owner::of(database));
+        let write = Write { database, with, chosen, ctx, planned_by, states };
         match write.clear(memory).await {
             Ok((standing, changes_by_itself)) => Ok(Prepared { admitted, standing, changes_by_itself, write }),
-            Err(fault) => {
-                let (mut admitted, owner, plan) = (admitted, Owner::of(database), &write.chosen.admitted);
-                intent::without_service(&mut admitted.planned.states, &ctx.caches, &owner, plan);
-                Err(Stopped::after(admitted, fault))
-            }
+            Err(fault) => Err(Stopped::after(admitted, fault)),
         }
     }
 
@@ -112,7 +112,8 @@ impl Write<'_> {
         let applied = apply::apply(&self.target(), &mut memory.applied, admitted, standing).await;
         let owner = Owner::of(self.database);
         let found = intent::found(&ctx.caches, &owner, admitted);
-        intent::without_service(&mut recorded.admitted.planned.states, &ctx.caches, &owner, admitted);
+        recorded.admitted.planned.states.clone_from(&self.states);
+        intent::without_service(&mut recorded.admitted.planned.states, &ctx.caches, &owner);
         let mut kinds = recorded.kinds.clone();
         kinds.retain(|kind| !objects::is_rid_of(&ctx.caches, &owner, kind, admitted));
         Applied {
