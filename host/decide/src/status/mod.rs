@@ -246,7 +246,10 @@ fn degraded(conditions: &mut Conditions, before: &DatabaseStatus, (pass, progres
         return conditions.set(ConditionType::Degraded, true, fault.reason(), fault.message().to_owned());
     }
     let stands = standing(&before.conditions, ConditionType::Degraded);
-    if pass.is_about_to_write() && stands.is_some_and(|(status, reason)| status == "True" && !reason.may_be_of_members()) {
+    let of_writes = |reason: &Reason| {
+        matches!(reason, Reason::NameTaken | Reason::Forbidden | Reason::NotPruned | Reason::FieldContested)
+    };
+    if pass.is_about_to_write() && stands.is_some_and(|(status, reason)| status == "True" && of_writes(&reason)) {
         return conditions.stay(ConditionType::Degraded); // whether what could not be written can be shows afterwards
     }
     let Some(states) = pass.states() else {

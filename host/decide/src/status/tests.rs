@@ -427,6 +427,10 @@ fn what_could_not_be_written_is_not_over_before_it_is_written() {
     assert_eq!(condition(&recorded, "Degraded").1, "NameTaken");
     assert_eq!(events(&before, &recorded, &[]), []);
     assert_eq!(condition(&database(&recorded, &pass_with(both()), at(62)), "Degraded").0, "False");
+    let failed = Fault::Plugin { message: "plugin p trapped".into() };
+    let before = database(&settled(), &Case { faults: vec![failed], ..pass_with(both()) }, at(60));
+    let planned = database(&before, &Case { is_about_to_write: true, ..pass_with(both()) }, at(61));
+    assert_eq!(condition(&planned, "Degraded").0, "False", "the plugin has answered");
 }
 
 #[test]
