@@ -42,7 +42,7 @@ const DIFFERS: i32 = 1;
 /// Exit code where it is not known.
 const FAILED: i32 = 2;
 
-/// What differs, as text; the process ends otherwise.
+/// What differs, as text, and the exit code; what went wrong is printed on standard error.
 pub fn run(args: &Args) -> (String, i32) {
     match differences(args) {
         Ok(text) if text.is_empty() => (text, 0),
