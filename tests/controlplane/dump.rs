@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
-use harness::kubectl::Kubectl;
+use anyhow::Result;
+use futures::future::try_join_all;
+use harness::reads;
+use kube::Client;
+use kube::core::ApiResource;
+use kube::discovery::{Discovery, Scope, verbs};
 use serde_json::Value;
 
 /// What each object is, by `kind/name`.
@@ -30,19 +34,19 @@ const BY_NATURE: [&str; 14] = [
     "nodePort",
 ];
 
-/// The kinds to be dumped, as one argument of `kubectl get`.
-pub async fn kinds(kubectl: &Kubectl) -> Result<String> {
-    let printed = kubectl.run(["api-resources", "--namespaced", "--verbs=list", "-o", "name"]).await?;
-    let ours = |kind: &&str| !LEFT_OUT.contains(&kind.split('.').next().unwrap_or_default());
-    Ok(printed.lines().filter(ours).collect::<Vec<_>>().join(","))
+/// The kinds to be dumped: all that lie in namespaces and can be listed.
+pub async fn kinds(client: &Client) -> Result<Vec<ApiResource>> {
+    let found = Discovery::new(client.clone()).run().await?;
+    let all = found.groups().flat_map(|group| group.recommended_resources());
+    let listed = all.filter(|(_, of)| of.scope == Scope::Namespaced && of.supports_operation(verbs::LIST));
+    Ok(listed.map(|(kind, _)| kind).filter(|kind| !LEFT_OUT.contains(&kind.plural.as_str())).collect())
 }
 
 impl Dump {
-    /// What stands in the namespace of `kubectl`.
-    pub async fn take(kubectl: &Kubectl, kinds: &str) -> Result<Dump> {
-        let printed = kubectl.run(["get", kinds, "-o", "json"]).await?;
-        let mut list: Value = serde_json::from_str(&printed).context("kubectl prints JSON")?;
-        Ok(Dump::of(list["items"].take().as_array_mut().context("it prints a list")?))
+    /// What stands in a namespace.
+    pub async fn take(client: &Client, namespace: &str, kinds: &[ApiResource]) -> Result<Dump> {
+        let found = try_join_all(kinds.iter().map(|kind| reads::list(client, namespace, kind))).await?;
+        Ok(Dump::of(&mut found.concat()))
     }
 
     /// These objects.

@@ -7,6 +7,7 @@ use harness::dist;
 use harness::eventually::Eventually;
 use harness::fixture::{Fixture, Namespace, private_fixture};
 use harness::manifests::Manifests;
+use harness::reads;
 use serde_json::{Value, json};
 
 fn database() -> Manifests {
@@ -15,10 +16,9 @@ fn database() -> Manifests {
 
 /// A StoragePlugin once `holds` is true of it.
 async fn plugin(fixture: &Fixture, ns: &Namespace<'_>, sentence: &str, holds: impl Fn(&Value) -> bool) -> Value {
-    let admin = fixture.kubectl().namespace("kube-system");
+    let client = fixture.plane.client().await.unwrap();
     ns.eventually(sentence, || async {
-        let printed = admin.run(["get", "storageplugin/raft", "-o", "json"]).await?;
-        let found: Value = serde_json::from_str(&printed)?;
+        let found = reads::one(&client, "kube-system", "storageplugin/raft").await?;
         Ok(if holds(&found) { Eventually::Now(found) } else { Eventually::NotYet(found["status"].to_string()) })
     })
     .await

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How often a condition is looked at.
+/// The pause between two looks at a condition, at least and at most; in between as long as a look takes: what is looked at needs the
+/// processors too.
 const EVERY: Duration = Duration::from_millis(100);
+const EVERY_MAX: Duration = Duration::from_millis(500);
 
 /// What a look at a condition found.
 #[derive(Debug)]
@@ -35,7 +37,7 @@ where
     let start = Instant::now();
     let mut seen = String::new();
     loop {
-        let left = limit.saturating_sub(start.elapsed());
+        let (left, look_began) = (limit.saturating_sub(start.elapsed()), Instant::now());
         seen = match tokio::time::timeout(left.max(EVERY), look()).await {
             Ok(Ok(Eventually::Now(value))) => return Ok(value),
             Ok(Ok(Eventually::Never(why))) => bail!("never: {what}: {why}"),
@@ -47,6 +49,6 @@ where
         if start.elapsed() >= limit {
             bail!("not within {} s: {what}: {seen}", limit.as_secs());
         }
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(look_began.elapsed().clamp(EVERY, EVERY_MAX)).await;
     }
 }

@@ -32,7 +32,7 @@ use crate::deployed_controller::{self, DeployedController};
 use crate::eventually::{Eventually, eventually};
 use crate::kubectl::Kubectl;
 use crate::manifests::Manifests;
-use crate::{dist, kwok_nodes, paths};
+use crate::{dist, kwok_nodes, paths, reads};
 
 /// How long a test waits for something that should come at once, on a slow machine that is busy with other work.
 pub const SOON: Duration = Duration::from_secs(180);
@@ -419,6 +419,9 @@ impl<C: ControllerLog> Namespace<'_, C> {
     }
 
     async fn list(&self, what: &str) -> Result<Vec<Value>> {
+        if let Some(found) = reads::find(&self.client, &self.name, what).await {
+            return found;
+        }
         let printed = self.kubectl.run(["get", what, "--ignore-not-found", "-o", "json"]).await?;
         if printed.trim().is_empty() {
             return Ok(Vec::new());

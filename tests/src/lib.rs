@@ -33,6 +33,7 @@ pub mod kwok_nodes;
 pub mod image;
 pub mod images;
 pub mod linux_namespaces;
+pub mod reads;
 pub mod real_nodes;
 pub mod volumes;
 

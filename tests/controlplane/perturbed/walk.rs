@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use harness::audit::table;
+use harness::conditions::has;
 use harness::controller::{Controller, Options, USER};
 use harness::controlplane::ControlPlane;
 use harness::dist;
@@ -13,7 +14,10 @@ use harness::fixture::{Fixture, private_plane};
 use harness::kubectl::Kubectl;
 use harness::manifests::Manifests;
 use harness::proxy::Proxy;
-use serde_json::json;
+use harness::reads;
+use kube::Client;
+use kube::core::ApiResource;
+use serde_json::{Value, json};
 
 use crate::dump::{Dump, kinds};
 
@@ -57,7 +61,8 @@ pub struct Ground {
     pub plane: Arc<ControlPlane>,
     pub replicas: Vec<Replica>,
     kubectl: Kubectl,
-    kinds: String,
+    client: Client,
+    kinds: Vec<ApiResource>,
     /// What stands after each step of an undisturbed walk.
     pub expected: Vec<Dump>,
 }
@@ -74,14 +79,15 @@ impl Ground {
         let kubectl = fixture.kubectl();
         kubectl.run(["create", "namespace", NAMESPACE]).await.unwrap();
         let kubectl = kubectl.namespace(NAMESPACE);
-        let kinds = kinds(&kubectl).await.unwrap();
+        let client = plane.client().await.unwrap();
+        let kinds = kinds(&client).await.unwrap();
         let mut all = vec![Replica { controller: fixture.controller, proxy }];
         for number in 1..replicas {
             let proxy = Proxy::start(&plane).await.unwrap();
             let controller = all[0].controller.another_through(number, Some(&proxy)).await.unwrap();
             all.insert(0, Replica { controller, proxy }); // the first is dropped last: the others use its token
         }
-        let mut ground = Ground { plane, replicas: all, kubectl, kinds, expected: Vec::new() };
+        let mut ground = Ground { plane, replicas: all, kubectl, client, kinds, expected: Vec::new() };
         for step in STEPS {
             ground.take(step).await.unwrap();
             let dump = ground.settled(step).await.unwrap();
@@ -106,9 +112,11 @@ impl Ground {
             }
             Step::ReplacePlugin => self.replace_plugin(&crate::plugins::one_that_restarts_pods()).await,
             Step::Accept => {
-                let hash = r#"jsonpath={.status.conditions[?(@.type=="Accepted")].message}"#;
                 self.persist(step, || async {
-                    let message = self.kubectl.run(["get", "database/db", "-o", hash]).await?;
+                    let database = self.database().await?;
+                    let conditions = database["status"]["conditions"].as_array().into_iter().flatten();
+                    let message = conditions.filter_map(|it| it["message"].as_str()).find(|it| it.contains("/accept="));
+                    let message = message.unwrap_or_default();
                     let hash =
                         message.split("cloud.atomix.io/accept=").nth(1).and_then(|rest| rest.split_whitespace().next());
                     let accept =
@@ -131,8 +139,8 @@ impl Ground {
     async fn settled(&self, step: Step) -> Result<Dump> {
         let reason = match step {
             Step::Delete | Step::CleanUp => None,
-            Step::ReplacePlugin => Some(r#"jsonpath={.status.conditions[?(@.type=="Accepted")].reason}"#),
-            _ => Some(r#"jsonpath={.status.conditions[?(@.type=="Progressing")].status}"#),
+            Step::ReplacePlugin => Some(("Accepted", "Held")),
+            _ => Some(("Progressing", "")),
         };
         eventually(STEP_WITHIN, &format!("{step:?} ends"), || async {
             let before = self.dump().await?;
@@ -140,10 +148,7 @@ impl Ground {
             let after = self.dump().await?;
             let difference = before.difference(&after);
             let holds = match reason {
-                Some(path) => {
-                    let found = self.kubectl.run(["get", "database/db", "-o", path]).await?;
-                    found == "False" || found == "Held"
-                }
+                Some((type_, reason)) => has(&self.database().await?, type_, "False", reason),
                 None => true,
             };
             let holds = holds && !after.holds(r#""type": "Reconciling""#);
@@ -191,18 +196,21 @@ impl Ground {
         admin.run(["get", "lease/atomix-controller", "-o", "jsonpath={.metadata.resourceVersion}"]).await
     }
 
+    async fn database(&self) -> Result<Value> {
+        reads::one(&self.client, NAMESPACE, "database/db").await
+    }
+
     async fn dump(&self) -> Result<Dump> {
-        Dump::take(&self.kubectl, &self.kinds).await
+        Dump::take(&self.client, NAMESPACE, &self.kinds).await
     }
 
     /// Replaces the plugin's bytes, and waits until they serve.
     pub async fn replace_plugin(&self, bytes: &[u8]) -> Result<()> {
         self.overwrite_plugin(bytes).await?;
-        let admin = Kubectl::new(&self.plane).namespace("kube-system");
         let digest = atomix_sandbox::digest_of(bytes);
         let serves = || async {
-            let found = admin.run(["get", "storageplugin/raft", "-o", "jsonpath={.status.digest}"]).await?;
-            Ok(Eventually::when(found == digest, || found))
+            let found = reads::one(&self.client, "kube-system", "storageplugin/raft").await?["status"]["digest"].take();
+            Ok(Eventually::when(found == digest, || found.to_string()))
         };
         eventually(STEP_WITHIN, "the bytes serve", serves).await
     }
