@@ -19,14 +19,16 @@ const KUBERNETES: &str = "ATOMIX_KUBERNETES";
 /// cached (each finds compiled what the ones before it share with it).
 type Source = (&'static str, &'static str, &'static str, &'static str);
 
-const PROGRAMS: [Source; 6] = [
+const PROGRAMS: [Source; 5] = [
     ("etcd", "go.etcd.io/etcd/server/v3", "", "45 s"),
     ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver", "", "3 min"),
     ("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager", "", "1 min"),
     ("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler", "", "5 s"),
     ("kubectl", "k8s.io/kubernetes/cmd/kubectl", "", "20 s"),
-    ("kwok", "sigs.k8s.io/kwok/cmd/kwok", "kwok", "70 s"),
 ];
+
+/// What plays nodes.
+const PLAYER: Source = ("kwok", "sigs.k8s.io/kwok/cmd/kwok", "kwok", "70 s");
 
 /// What real nodes run beside: their own programs, and those in their pods.
 const NODE_PROGRAMS: [Source; 6] = [
@@ -45,13 +47,13 @@ const STAGES: [&str; 3] = ["pod/fast", "node/fast", "node/heartbeat-with-lease"]
 #[derive(Clone, Debug)]
 pub struct Assets {
     programs: BTreeMap<&'static str, PathBuf>,
-    /// Configuration of kwok: all its stages in one file.
+    /// Configuration of kwok, where it is built: all its stages in one file.
     pub stages: PathBuf,
 }
 
 impl Assets {
-    /// Path of one of the programs: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl, kwok; with real nodes
-    /// also kubelet, kube-proxy, pause, coredns, client, etcdctl.
+    /// Path of one of the programs: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubectl; with played nodes kwok; with
+    /// real nodes kubelet, kube-proxy, pause, coredns, client, etcdctl.
     pub fn program(&self, name: &str) -> &Path {
         self.programs.get(name).expect("the list of programs is fixed")
     }
@@ -62,10 +64,10 @@ impl Assets {
 ///
 /// What the folder named by `KUBEBUILDER_ASSETS` has is taken from there.
 pub fn build() -> Result<Assets> {
-    build_all(&PROGRAMS)
+    build_all(&[&PROGRAMS[..], &[PLAYER]].concat())
 }
 
-/// The same with what real nodes need besides (two minutes more the first time).
+/// The same for real nodes (a minute more the first time).
 pub fn build_for_real_nodes() -> Result<Assets> {
     build_all(&[&PROGRAMS[..], &NODE_PROGRAMS].concat())
 }
@@ -111,7 +113,7 @@ fn build_all(sources_of: &[Source]) -> Result<Assets> {
         go_build(name, package, &sources.join(module), takes, &programs[name])?;
     }
     let stages = dir.join("stages.yaml");
-    if !stages.is_file() {
+    if sources_of.contains(&PLAYER) && !stages.is_file() {
         fs::write(&stages, read_stages(&sources.join("kwok"))?)
             .with_context(|| format!("could not write {}", stages.display()))?;
     }

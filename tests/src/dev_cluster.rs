@@ -98,9 +98,11 @@ pub fn up(nodes: Option<usize>, built: impl FnOnce()) -> Result<()> {
     }
     dist::build()?;
     built();
-    assets::build()?;
     if nodes.is_some() {
+        assets::build_for_real_nodes()?;
         deployed_controller::images_of_this_machine()?;
+    } else {
+        assets::build()?;
     }
     if let Some(running) = before {
         if running.controller == digest(&paths::controller_program()?)? && running.nodes == nodes {
