@@ -103,6 +103,17 @@ waits_on() { # server, why
     kill -0 "$(cat /t/$1/pid)" 2>/dev/null || fail "$1 does not wait: $2"
 }
 
+keeps() { # yes or no: what the next pods keep
+    case $1 in yes) lines='appendonly yes' ;; no) lines='appendonly no\nsave ""' ;; esac
+    for name in $P $R; do
+        for conf in /t/$name/etc/primary.conf /t/$name/etc/replica.conf; do
+            sed -i -e '/^appendonly /d' -e '/^save /d' $conf
+            printf "$lines\n" >>$conf
+        done
+        rm -f /t/$name/run/primary.conf /t/$name/run/replica.conf
+    done
+}
+
 word() { sed -i "s/^without_data=.*/without_data='$2'/" /t/$1/etc/facts; }
 
 server $P 127.0.1.1
@@ -164,6 +175,16 @@ start $R && ready $R 'it has no keys' && has $R 0 'it has no keys' && on_disk $R
 # A replica that does not know whose data it has, since an earlier version started it, has none either: it follows.
 rm /t/$R/data/.atomix/follows && start $P && ready $P 'it has no keys' && start $R && ready $R 'neither has keys'
 stop $P $R
+
+# The class kept nothing and keeps data again: what the volume had before is older than what the replica has, also once it has been brought
+# into another form.
+start $P && start $R && ready $P 'it keeps data' && ready $R 'it keeps data' && run $P cli set old 1 >/dev/null && has $R 1 'it is kept'
+on_disk $R 'it is kept' && stop $P $R && keeps no && start $P && start $R && ready $P 'it keeps nothing' && ready $R 'it keeps nothing'
+run $P cli set new 2 >/dev/null && has $R 2 'it is not kept' && stop $P && keeps yes
+start $P && says $P 'PrimaryWithoutData: .*has kept nothing.*v-1-r-0 has 2 keys'
+waits $P && has $R 2 'its primary waits'
+stop $P && waits $P && run $P decide CopyFromReplica && ready $P 'it copies what is newer' && has $P 2 'it has what is newer'
+has $R 2 'it follows again' && on_disk $R 'it follows again' && stop $P $R
 
 # No password, or an empty one, is none to start with.
 : >/t/$P/password && run $P password

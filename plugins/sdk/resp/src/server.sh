@@ -186,9 +186,9 @@ recall() {
     done <"$1"
 }
 
-remember() {
+remember() { # kept
     printf '%s\n' "kind $want" "dir $want_dir" "file $want_file" "databases $databases" "product $product" "version $version" \
-        "kept $kept"
+        "kept $1"
 }
 
 # Says what a file is by how it begins: a snapshot, or an append-only file (which may begin with a snapshot that says so).
@@ -339,7 +339,7 @@ convert() {
         ;;
     esac
     [ "$has-$want" = rdb-rdb ] || read_back
-    commit
+    commit "${was_kept:-$kept}" # what was stale before is so in another form too
     has=$want has_dir=$want_dir has_file=$want_file
 }
 
@@ -368,9 +368,9 @@ read_back() {
     stop
 }
 
-# Puts it in the place of `old`: what stands in `commit` is finished whatever happens.
-commit() {
-    { remember; echo "old $old"; } >"$work/commit.new"
+# Puts it in the place of `old`: what stands in `commit` is finished whatever happens. Told whether the data are those of now.
+commit() { # kept
+    { remember "$1"; echo "old $old"; } >"$work/commit.new"
     sync
     mv "$work/commit.new" "$work/commit"
     finish
@@ -545,7 +545,7 @@ copy() {
     [ -z "$best_id" ] || echo "$best_id" >"$mine/id"
     old=$has_dir
     [ -n "$old" ] || old=$has_file
-    commit
+    commit "$kept"
 }
 
 # Holds a replica whose data are of another primary than the one that runs, and would be given up for it.
@@ -604,7 +604,7 @@ start() {
     elif [ "$has" = none ] || [ "$stale" = no ]; then
         before_it_serves_without_data
     fi
-    remember >"$mine/form.new"
+    remember "$kept" >"$mine/form.new"
     mv "$mine/form.new" "$mine/form"
     if [ "$role" = primary ]; then
         [ -s "$mine/id" ] || od -An -N6 -tx1 /dev/urandom | tr -d ' \n' >"$mine/id"
