@@ -20,7 +20,16 @@ use tower::retry::RetryLayer;
 use tower::util::BoxCloneService;
 use tower::{BoxError, Layer, Service, ServiceBuilder, ServiceExt as _};
 
+use atomix_model::contract::plain;
 use atomix_model::limits;
+
+/// What the API server answered, in its own words, on one line; else why there is no answer.
+pub fn said(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => plain(&status.message),
+        error => error.to_string(),
+    }
+}
 
 /// Longest times that requests to the API server may take.
 #[derive(Clone, Copy, Debug)]

@@ -55,18 +55,26 @@ pub struct Flags {
 
 impl Flags {
     /// The API's options.
-    pub fn options(self, scope: Option<String>, cluster_domain: &str, replica: &str) -> Options {
+    pub fn options(
+        self,
+        scope: Option<String>,
+        without_databases: Option<String>,
+        cluster_domain: &str,
+        replica: &str,
+    ) -> Options {
         let tls = self.grpc_tls_cert.zip(self.grpc_tls_key);
         Options {
             listen: self.grpc_addr,
             tls: tls.map(|(certificate, key)| Tls { certificate, key, client_authorities: self.grpc_client_ca }),
-            scope,
+            scope: scope.clone(),
             cluster_domain: cluster_domain.to_owned(),
             replica: replica.to_owned(),
             calls_max: self.grpc_calls_max,
             policy: ClientPolicy {
                 read_only: self.grpc_read_only,
                 write_namespaces: self.grpc_write_namespaces,
+                scope,
+                without_databases,
                 groups_max: self.grpc_groups_max,
                 primitives_max: self.grpc_primitives_max,
                 member_addresses: self.grpc_member_addresses,

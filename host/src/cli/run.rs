@@ -115,7 +115,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let reviewer = progress.reviewer.clone();
     let (api_ready, api_up) = watch::channel(false);
     let scope = matches!(args.scope, Scope::Namespace).then_some(args.pod_namespace);
-    let api_options = args.grpc.options(scope.clone(), &args.cluster_domain, &identity);
+    let without_databases = (!args.allow_own_namespace).then(|| args.controller_namespace.clone());
+    let api_options = args.grpc.options(scope.clone(), without_databases, &args.cluster_domain, &identity);
     let (ready_in, ready) = watch::channel(Readiness::Waiting("the webhook and the caches start".to_owned()));
     let webhook_options = webhook::Options {
         listen: args.webhook_addr,

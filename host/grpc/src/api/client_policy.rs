@@ -13,6 +13,10 @@ pub struct ClientPolicy {
     pub read_only: bool,
     /// Namespaces that may be written to; all if it is empty.
     pub write_namespaces: Vec<String>,
+    /// The one namespace whose databases this controller runs; those of all if there is none.
+    pub scope: Option<String>,
+    /// A namespace in which no database is run: the controller's own.
+    pub without_databases: Option<String>,
     /// Most groups in one namespace.
     pub groups_max: usize,
     /// Most primitives in one namespace.
@@ -34,6 +38,22 @@ impl ClientPolicy {
             )));
         }
         Ok(())
+    }
+
+    /// Whether clients may make a group in a namespace: not where it would never become a running database.
+    pub fn may_make_group(&self, namespace: &str) -> Result<(), Status> {
+        self.may_write(namespace)?;
+        if self.without_databases.as_deref() == Some(namespace) {
+            return Err(Status::failed_precondition(format!(
+                "no database runs in {namespace}, the controller's own namespace (--allow-own-namespace)"
+            )));
+        }
+        match self.scope.as_deref().filter(|scope| *scope != namespace) {
+            Some(scope) => Err(Status::failed_precondition(format!(
+                "this controller runs the databases of namespace {scope} alone, and none in {namespace} (--scope)"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// Whether a call from `from` may act for a Pod that has these addresses.
@@ -93,7 +113,15 @@ mod tests {
 
     fn policy() -> ClientPolicy {
         let write_namespaces = vec!["a".to_owned()];
-        ClientPolicy { read_only: false, write_namespaces, groups_max: 1, primitives_max: 1, member_addresses: true }
+        ClientPolicy {
+            read_only: false,
+            write_namespaces,
+            scope: None,
+            without_databases: None,
+            groups_max: 1,
+            primitives_max: 1,
+            member_addresses: true,
+        }
     }
 
     #[test]
@@ -102,6 +130,16 @@ mod tests {
         assert_eq!(policy().may_write("b").unwrap_err().code(), Code::PermissionDenied);
         assert!(ClientPolicy { read_only: true, ..policy() }.may_write("a").is_err());
         assert!(ClientPolicy { write_namespaces: Vec::new(), ..policy() }.may_write("b").is_ok());
+    }
+
+    #[test]
+    fn groups_are_made_where_databases_run() {
+        let all = ClientPolicy { write_namespaces: Vec::new(), without_databases: Some("own".to_owned()), ..policy() };
+        let one = ClientPolicy { scope: Some("a".to_owned()), ..all.clone() };
+        let code = |policy: &ClientPolicy, namespace| policy.may_make_group(namespace).err().map(|status| status.code());
+        assert_eq!(["a", "b", "own"].map(|it| code(&all, it)), [None, None, Some(Code::FailedPrecondition)]);
+        assert_eq!(["a", "b"].map(|it| code(&one, it)), [None, Some(Code::FailedPrecondition)]);
+        assert_eq!(code(&policy(), "b"), Some(Code::PermissionDenied), "what may not be written to first");
     }
 
     #[test]

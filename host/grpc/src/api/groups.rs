@@ -51,7 +51,7 @@ impl Api {
                 "id.name is {name:?}; at most {NAME_MAX} lower case letters, digits and '-' are accepted, starting with a letter and ending with a letter or digit"
             )));
         }
-        self.policy.may_write(namespace)?;
+        self.policy.may_make_group(namespace)?;
         let spec = required(&request.spec, "spec")?;
         let wanted = self.wanted(namespace, name, spec).await?;
         self.write_rates.count(from, Instant::now())?;

@@ -35,6 +35,7 @@ use crate::proto::database::database_service_server::DatabaseServiceServer;
 use crate::proto::membership::membership_service_server::MembershipServiceServer;
 use crate::proto::primitive::primitive_service_server::PrimitiveServiceServer;
 use crate::view::{TooLong, View};
+use atomix_controller_io::api_client::said;
 use atomix_controller_io::cache::{Caches, api as objects_of};
 use atomix_controller_io::leader::{Leadership, Replicas};
 use atomix_controller_io::metrics::Metrics;
@@ -252,7 +253,7 @@ fn answer(list: Result<proto::Encoded, TooLong>, namespace: &str, name: &str) ->
 
 /// The gRPC status for an error of the API server; `action` completes "could not …".
 fn status_of(action: &str, error: &kube::Error) -> Status {
-    let message = format!("could not {action}: {error}");
+    let message = format!("could not {action}: {}", said(error));
     match error {
         kube::Error::Api(status) => match status.code {
             404 => Status::not_found(message),

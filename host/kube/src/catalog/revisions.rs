@@ -13,6 +13,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::mpsc;
 
 use super::config_maps::{by_plugin, bytes_of, follow, unpacked};
+use atomix_controller_io::api_client::said;
 use atomix_model::crd::StoragePlugin;
 use atomix_model::names::{DIGEST, REVISION_LABEL, VERSION};
 
@@ -85,7 +86,7 @@ impl RevisionStore {
     /// The API server did not take it, or something else has its name.
     pub async fn keep(&self, revision: &ToKeep, owner: (&str, &str)) -> Result<(), String> {
         let map = config_map(revision, owner);
-        let failed = |error: kube::Error| format!("ConfigMap {} could not be created: {error}", map.name_any());
+        let failed = |error: kube::Error| format!("ConfigMap {} could not be created: {}", map.name_any(), said(&error));
         match self.api().create(&PostParams::default(), &map).await {
             Err(kube::Error::Api(status)) if status.reason == "AlreadyExists" => {}
             other => return other.map(|_| ()).map_err(failed),

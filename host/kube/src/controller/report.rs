@@ -9,6 +9,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{Context, Memory};
+use atomix_controller_io::api_client::said;
 use atomix_controller_io::cache::api;
 use atomix_decide::intent;
 use atomix_decide::pass::{Pass, Planned};
@@ -63,7 +64,8 @@ pub(super) async fn record(database: &Database, ctx: &Context, memory: &mut Memo
             Err(Fault::Unseen { message: "the Database is another by now than the one that is seen".to_owned() })
         }
         Err(error) => {
-            let message = format!("could not record the plan in the status of Database {}: {error}", database.name_any());
+            let name = database.name_any();
+            let message = format!("could not record the plan in the status of Database {name}: {}", said(&error));
             Err(Fault::Cluster { reason: Reason::ApiUnavailable, message })
         }
     }

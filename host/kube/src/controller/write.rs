@@ -9,6 +9,7 @@ use kube::api::DynamicObject;
 use super::hold::Candidate;
 use super::{Context, Memory, With, causes, report};
 use crate::apply::{self, Target};
+use atomix_controller_io::api_client::said;
 use atomix_decide::intent::{self, ChangesByItself, Intent};
 use atomix_decide::objects::{self, Owner, Standing, admission_policy};
 use atomix_decide::pass::{Admitted, Applied, Pass, Recorded, Stopped};
@@ -164,7 +165,8 @@ impl Write<'_> {
         let there = |what: String, found: kube::Result<Option<kube::core::PartialObjectMeta<DynamicObject>>>| match found {
             Ok(found) => Ok(found.filter(|found| found.metadata.deletion_timestamp.is_none())),
             Err(error) => {
-                Err(Fault::Cluster { reason: Reason::ApiUnavailable, message: format!("could not look up {what}: {error}") })
+                let message = format!("could not look up {what}: {}", said(&error));
+                Err(Fault::Cluster { reason: Reason::ApiUnavailable, message })
             }
         };
         let unseen = |what: &str| Fault::Unseen { message: format!("{what} is another by now than the one that is seen") };
