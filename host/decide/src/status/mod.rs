@@ -148,9 +148,11 @@ fn accepted(conditions: &mut Conditions, before: &DatabaseStatus, pass: &Pass) {
 
 /// Why it is not known whether an edit is taken: the plugin failed on it.
 fn not_planned<'a>(before: &DatabaseStatus, pass: &'a Pass) -> Option<&'a Fault> {
-    let failed = pass.stopped.as_ref().filter(|fault| matches!(fault, Fault::Plugin { .. }))?;
+    let newest_fails = pass.stage.admitted().and_then(|admitted| admitted.newest_fails.as_ref());
+    let failed = pass.stopped.as_ref().or(newest_fails).filter(|fault| matches!(fault, Fault::Plugin { .. }))?;
     let made_from = |class_generation| Some((pass.stage.start().generation, class_generation));
-    let runs = before.plan.as_ref().map(|plan| (plan.generation, plan.class_generation));
+    let recorded = pass.stage.recorded().map(|recorded| &recorded.plan);
+    let runs = recorded.or(before.plan.as_ref()).map(|plan| (plan.generation, plan.class_generation));
     (runs != made_from(pass.stage.resolved()?.class.generation)).then_some(failed)
 }
 
@@ -213,8 +215,9 @@ fn progressing(conditions: &mut Conditions, pass: &Pass, progress: &Progress) {
     let retried = pass.faults().find(|fault| fault.retried());
     let ready = conditions.status(ConditionType::Ready) == Some("True");
     let waits = pass.rollout().is_some_and(|rollout| !rollout.waits.is_empty());
+    let goes_on = progress.applying || progress.rolling; // whatever else is wrong: of what is taken, not all runs yet
     let mut set = |status, reason: Reason, message| conditions.set(ConditionType::Progressing, status, reason, message);
-    match (retried, pass.faults().next()) {
+    match (retried, pass.faults().next().filter(|_| !goes_on)) {
         (Some(fault), _) => set(true, fault.reason(), fault.message().to_owned()),
         (None, Some(fault @ Fault::Waiting { .. })) => {
             set(false, fault.reason(), "goes on by itself when it is there".to_owned());
@@ -468,5 +471,7 @@ fn count(number: usize) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
+#[cfg(test)]
+mod revision_tests;
 #[cfg(test)]
 mod tests;

@@ -123,10 +123,11 @@ pub fn starts_until(status: &DatabaseStatus) -> Option<Timestamp> {
 /// Most workloads that are named with what they wait for: a person looks at one of them at a time.
 const WAITS_LISTED_MAX: usize = 4;
 
-/// Whether the Database or its class was edited, rather than that the plan follows what happens.
+/// Whether the Database or its class was edited, or another revision of the plugin plans it, rather than that the plan follows what happens.
 fn is_edit(before: &DatabaseStatus, pass: &Pass) -> bool {
-    let (Some(old), Some(new)) = (&before.plan, pass.stage.recorded().map(|recorded| &recorded.plan)) else { return false };
+    let (Some(old), Some(recorded)) = (&before.plan, pass.stage.recorded()) else { return false };
     let made_from =
         |plan: &atomix_model::crd::database::PlanInUse| (plan.generation, plan.class_uid.clone(), plan.class_generation);
-    old.hash != new.hash && made_from(old) != made_from(new)
+    let is_made_by_another = before.plugin.as_ref().is_some_and(|plugin| plugin.digest != recorded.admitted.plugin.digest);
+    old.hash != recorded.plan.hash && (made_from(old) != made_from(&recorded.plan) || is_made_by_another)
 }

@@ -4,9 +4,9 @@ use super::conditions::{cut, word};
 use super::*;
 use crate::pass::{Applied, Observed, Planned, Recorded};
 use atomix_model::contract::{MEMBERS_NOT_READY, Note};
-use atomix_model::crd::database::{ClassInUse, GroupStatus, PlanInUse};
+use atomix_model::crd::database::{ClassInUse, GroupStatus, PlanInUse, PluginInUse};
 
-fn at(seconds: i64) -> Timestamp {
+pub(super) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_700_000_000 + seconds).unwrap()
 }
 
@@ -24,10 +24,14 @@ pub(super) struct Case {
     pub(super) faults: Vec<Fault>,
     pub(super) unsupported: Vec<Unsupported>,
     pub(super) plan: PlanInUse,
+    /// The revision that made it.
+    pub(super) plugin: PluginInUse,
     pub(super) class_generation: i64,
     pub(super) group: Option<Result<Option<GroupStatus>, Fault>>,
     pub(super) health: Health,
     pub(super) is_about_to_write: bool,
+    /// Why it is not the newest plan.
+    pub(super) newest_fails: Option<Fault>,
 }
 
 impl Case {
@@ -50,7 +54,13 @@ impl Case {
         let (group, unsupported, health) = (self.group.clone(), self.unsupported.clone(), self.health.clone());
         let rollout = health.rollout.clone();
         let planned = Planned { observed, states, health, unsupported, group, ..Planned::default() };
-        let admitted = Admitted { planned, partitions, ..Admitted::default() };
+        let admitted = Admitted {
+            planned,
+            partitions,
+            plugin: self.plugin.clone(),
+            newest_fails: self.newest_fails.clone(),
+            ..Admitted::default()
+        };
         let recorded = Recorded { admitted, plan: self.plan.clone(), ..Recorded::default() };
         let stage = match self.is_about_to_write {
             true => recorded.into(),
@@ -68,7 +78,7 @@ fn look_again(after: &DatabaseStatus, case: &Case, now: Timestamp) -> Option<Dur
     super::look_again(after, &case.pass(), now)
 }
 
-fn pass_with(states: Vec<PartitionState>) -> Case {
+pub(super) fn pass_with(states: Vec<PartitionState>) -> Case {
     Case {
         generation: 1,
         class_generation: 1,
@@ -83,12 +93,12 @@ fn failed(fault: Fault) -> Case {
     Case { generation: 1, wanted: 1, faults: vec![fault], ..Case::default() }
 }
 
-fn condition<'a>(status: &'a DatabaseStatus, type_: &str) -> (&'a str, &'a str, &'a str) {
+pub(super) fn condition<'a>(status: &'a DatabaseStatus, type_: &str) -> (&'a str, &'a str, &'a str) {
     let found = status.conditions.iter().find(|c| c.type_ == type_).unwrap_or_else(|| panic!("no condition {type_}"));
     (&found.status, &found.reason, &found.message)
 }
 
-fn settled() -> DatabaseStatus {
+pub(super) fn settled() -> DatabaseStatus {
     database(&DatabaseStatus::default(), &pass_with(vec![state(1, true, None), state(2, true, None)]), at(0))
 }
 
@@ -226,7 +236,7 @@ fn rolled(updated: i32, rolling: bool, states: Vec<PartitionState>) -> Case {
     Case { health: Health { rollout, ..Health::default() }, ..pass_with(states) }
 }
 
-fn both() -> Vec<PartitionState> {
+pub(super) fn both() -> Vec<PartitionState> {
     vec![state(1, true, None), state(2, true, None)]
 }
 
