@@ -53,6 +53,11 @@ pub fn check_descriptor(descriptor: &Descriptor) -> Checked {
     Ok(())
 }
 
+/// The first of these that stands there before.
+fn repeated(words: &[String]) -> Option<&String> {
+    words.iter().enumerate().find(|(at, word)| words[..*at].contains(word)).map(|(_, word)| word)
+}
+
 fn check_class_kind(class: &ClassKind) -> Checked {
     kind_name("a class kind", &class.kind)?;
     dns_label(&format!("the plural of {}", class.kind), &class.plural, 63)?;
@@ -71,6 +76,9 @@ fn check_class_kind(class: &ClassKind) -> Checked {
         at_most(&format!("{what} of {}", class.kind), count, limits::CLASS_KIND_LIST_MAX)?;
     }
     class.versions.iter().try_for_each(|version| dns_label(&format!("a version of {}", class.kind), version, 63))?;
+    if let Some(twice) = repeated(&class.versions).or_else(|| repeated(&class.short_names)) {
+        return Err(format!("{} names {twice:?} twice, as a version or as a short name", class.kind));
+    }
     class.short_names.iter().try_for_each(|name| dns_label(&format!("a short name of {}", class.kind), name, 63))?;
     if class.spec_schema.get("type").and_then(Value::as_str) != Some("object") {
         return Err(format!("the schema of {} is not of type object", class.kind));
@@ -375,6 +383,8 @@ pub(crate) mod tests {
         broken(&|it| it.version = text("one two"), "the plugin's version");
         broken(&|it| it.class_kinds.clear(), "no class kind");
         broken(&|it| it.class_kinds[0].versions.clear(), "WebStorageClass has no version");
+        broken(&|it| it.class_kinds[0].versions = vec![text("v1"); 2], "names \"v1\" twice");
+        broken(&|it| it.class_kinds[0].short_names = vec![text("web"); 2], "names \"web\" twice");
         broken(&|it| it.class_kinds[0].spec_schema = json!({}), "not of type object");
         broken(&|it| it.class_kinds[0].columns[0].data_type = text("text"), "the column \"Image\"");
         broken(&|it| it.watches[0] = kind("Widget"), "the kind Widget is named twice");

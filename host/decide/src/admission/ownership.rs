@@ -13,13 +13,18 @@ use atomix_model::contract::{Plan, Request};
 /// what is listed in an annotation that no plugin can write, so that both reach one verdict.
 pub(super) type Asked = BTreeSet<&'static str>;
 
+/// The group of an `apiVersion`; empty for the core group.
+pub(super) fn group_of(api_version: &str) -> &str {
+    api_version.split_once('/').map_or("", |(group, _)| group)
+}
+
 /// What is of one database, and its class.
 pub(super) struct Own<'a> {
     /// Value of the label `database`.
     pub label: &'a str,
     pub namespace: &'a str,
-    /// Kinds and names that the plan makes, or that carry the database's label already.
-    made: BTreeSet<(&'a str, &'a str)>,
+    /// Groups, kinds and names that the plan makes, or that carry the database's label already.
+    made: BTreeSet<(&'a str, &'a str, &'a str)>,
     /// How names of the claims begin that the plan's StatefulSets make.
     claims: Vec<String>,
     /// The class's spec, without nulls, and without what its plugin's schema put there: the user did not write that.
@@ -32,8 +37,10 @@ pub(super) struct Own<'a> {
 impl<'a> Own<'a> {
     pub fn of(plan: &'a Plan, request: &'a Request, schema: Option<&Value>, kept: &'a Kept) -> Own<'a> {
         let manifests = || plan.objects.iter().map(|object| &object.manifest);
-        let planned = manifests().map(|manifest| (text(manifest, "/kind"), text(manifest, "/metadata/name")));
-        let observed = request.observed.iter().map(|seen| (seen.kind.as_str(), seen.name.as_str()));
+        let planned = manifests().map(|manifest| {
+            (group_of(text(manifest, "/apiVersion")), text(manifest, "/kind"), text(manifest, "/metadata/name"))
+        });
+        let observed = request.observed.iter().map(|seen| (seen.group.as_str(), seen.kind.as_str(), seen.name.as_str()));
         let claims = manifests().flat_map(|manifest| {
             let templates = manifest.get("spec").map(|spec| items(spec, "volumeClaimTemplates")).unwrap_or_default();
             let name = text(manifest, "/metadata/name");
@@ -56,18 +63,18 @@ impl<'a> Own<'a> {
     }
 
     /// Whether an object is the database's own, or the class names it.
-    pub fn has(&self, kind: &str, name: &str) -> bool {
+    pub fn has(&self, group: &str, kind: &str, name: &str) -> bool {
         let ordinal = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
         let is_claim = || {
-            kind == "PersistentVolumeClaim"
+            (group, kind) == ("", "PersistentVolumeClaim")
                 && self.claims.iter().any(|start| name.strip_prefix(start.as_str()).is_some_and(ordinal))
         };
-        self.made.contains(&(kind, name)) || self.names(name) || is_claim()
+        self.made.contains(&(group, kind, name)) || self.names(name) || is_claim()
     }
 
-    /// Whether pods may read an object: the database's own, one that the class names, or one that they read already.
+    /// Whether pods may read an object of the core group: the database's own, one that the class names, or one that they read already.
     pub fn reads(&self, kind: &str, name: &str) -> bool {
-        self.has(kind, name) || self.kept.reads(kind, name)
+        self.has("", kind, name) || self.kept.reads(kind, name)
     }
 
     /// Whether a claim may have this in its spec: as it stands in the class, or as it stands in the claims already.

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::ownership::{Asked, Own};
+use super::ownership::{Asked, Own, group_of};
 use super::{empty, is_set, items, text};
 
 type Checked = Result<(), String>;
@@ -58,8 +58,8 @@ pub(super) fn check(group: &str, kind: &str, manifest: &Value, own: &Own<'_>, as
         ("networking.k8s.io", "NetworkPolicy") => selector("spec.podSelector", own.selects(spec.get("podSelector")), own),
         ("policy", "PodDisruptionBudget") => selector("spec.selector", own.selects(spec.get("selector")), own),
         ("autoscaling", "HorizontalPodAutoscaler") => {
-            let (of, name) = (text(spec, "/scaleTargetRef/kind"), text(spec, "/scaleTargetRef/name"));
-            named(own, of, name, "spec.scaleTargetRef")
+            let of = |field: &str| text(spec, &format!("/scaleTargetRef/{field}")).to_owned();
+            named(own, (group_of(&of("apiVersion")), &of("kind")), &of("name"), "spec.scaleTargetRef")
         }
         ("networking.k8s.io", "Ingress") => ingress(manifest, spec, own, asked),
         ("gateway.networking.k8s.io", _) => route(manifest, kind, spec, own, asked),
@@ -72,8 +72,8 @@ fn selector(path: &str, is_own: bool, own: &Own<'_>) -> Checked {
     if is_own { Ok(()) } else { Err(format!("{path} reaches what is of others: {}", own.expected())) }
 }
 
-fn named(own: &Own<'_>, kind: &str, name: &str, path: &str) -> Checked {
-    match own.has(kind, name) {
+fn named(own: &Own<'_>, (group, kind): (&str, &str), name: &str, path: &str) -> Checked {
+    match own.has(group, kind, name) {
         true => Ok(()),
         false => Err(format!("{path} names {kind} {name:?}, which is not of this plan, nor does the class name it")),
     }
@@ -169,8 +169,14 @@ fn ingress(manifest: &Value, spec: &Value, own: &Own<'_>, asked: &mut Asked) -> 
         host(own, text(rule, "/host"), &format!("{path}.host"))?;
         for (_, entry) in rule.get("http").map(|http| items(http, "paths")).unwrap_or_default() {
             match entry.pointer("/backend/resource").filter(|it| is_set(it)) {
-                Some(it) => named(own, text(it, "/kind"), text(it, "/name"), &format!("{path}.http.paths"))?,
-                None => named(own, "Service", text(entry, "/backend/service/name"), &format!("{path}.http.paths"))?,
+                Some(it) => {
+                    let kind = (text(it, "/apiGroup"), text(it, "/kind"));
+                    named(own, kind, text(it, "/name"), &format!("{path}.http.paths"))?;
+                }
+                None => {
+                    let name = text(entry, "/backend/service/name");
+                    named(own, ("", "Service"), name, &format!("{path}.http.paths"))?;
+                }
             }
         }
     }
@@ -217,7 +223,7 @@ fn route(manifest: &Value, kind: &str, spec: &Value, own: &Own<'_>, asked: &mut 
             return Err("spec.rules routes to another namespace".to_owned());
         }
         let kind = Some(text(backend, "/kind")).filter(|kind| !kind.is_empty()).unwrap_or("Service");
-        named(own, kind, text(backend, "/name"), "spec.rules")?;
+        named(own, (text(backend, "/group"), kind), text(backend, "/name"), "spec.rules")?;
     }
     asked.insert("hosts");
     annotations(manifest, own, asked, |_| true)
@@ -248,7 +254,7 @@ fn snapshot(spec: &Value, own: &Own<'_>) -> Checked {
     if !content.is_empty() && !own.names(content) {
         return Err(format!("spec.source.volumeSnapshotContentName is {content:?}, which the class does not name"));
     }
-    if claim.is_empty() { Ok(()) } else { named(own, "PersistentVolumeClaim", claim, "spec.source") }
+    if claim.is_empty() { Ok(()) } else { named(own, ("", "PersistentVolumeClaim"), claim, "spec.source") }
 }
 
 /// Checks what a claim is filled from, and which volume it asks for by name.
@@ -259,7 +265,8 @@ pub(super) fn claim(spec: &Value, path: &str, own: &Own<'_>, asked: &mut Asked) 
             return Err(format!("{path}.{field} is of another namespace, and the class does not have it"));
         }
         if !own.claims(field, source) {
-            named(own, text(source, "/kind"), text(source, "/name"), &format!("{path}.{field}"))?;
+            let kind = (text(source, "/apiGroup"), text(source, "/kind"));
+            named(own, kind, text(source, "/name"), &format!("{path}.{field}"))?;
         }
         asked.insert("claim-source");
     }

@@ -83,6 +83,45 @@ fn refused(manifest: Value, with: &str) {
 }
 
 #[test]
+fn an_object_of_another_group_stands_for_none_of_the_same_kind() {
+    let thing = |api_version: &str, kind: &str| json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "w"}});
+    let request = request_with(json!({}));
+    let plan = |api_version: &str, kind: &str| Plan {
+        objects: vec![PlannedObject { id: "it".into(), manifest: thing(api_version, kind) }],
+        partitions: Vec::new(),
+        unsupported: Vec::new(),
+        notes: Vec::new(),
+    };
+    for (api_version, group, kind) in [
+        ("apps/v1", "apps", "Deployment"),
+        ("v1", "", "ConfigMap"),
+        ("v1", "", "Secret"),
+        ("v1", "", "PersistentVolumeClaim"),
+        ("v1", "", "Service"),
+    ] {
+        let (same, other) = (plan(api_version, kind), plan("example.com/v1", kind));
+        let kept = Kept::default();
+        assert!(Own::of(&same, &request, None, &kept).has(group, kind, "w"), "{kind}");
+        assert!(!Own::of(&other, &request, None, &kept).has(group, kind, "w"), "{kind} of another group");
+        assert!(!Own::of(&other, &request, None, &kept).reads(kind, "w"), "{kind} of another group");
+    }
+    let scaler = |api_version: &str| {
+        let target = json!({"apiVersion": api_version, "kind": "StatefulSet", "name": "s"});
+        json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "s"},
+            "spec": {"maxReplicas": 1, "scaleTargetRef": target}})
+    };
+    let (set, kept) = (set(json!({})), Kept::default());
+    let plan = Plan { objects: vec![PlannedObject { id: "it".into(), manifest: set }], ..plan("v1", "ConfigMap") };
+    let own = Own::of(&plan, &request, None, &kept);
+    let check = |api_version| {
+        let kind = ("autoscaling", "HorizontalPodAutoscaler");
+        references::check(kind.0, kind.1, &scaler(api_version), &own, &mut Default::default())
+    };
+    assert!(check("apps/v1").is_ok());
+    assert!(check("example.com/v1").is_err_and(|why| why.contains("spec.scaleTargetRef names StatefulSet")));
+}
+
+#[test]
 fn every_object_is_stamped_with_namespace_owner_labels_and_hash() {
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "s", "labels": {"cluster": "1", "database": "evil"}}});
     let admitted = check(json!({}), service).unwrap();
