@@ -132,12 +132,14 @@ fn told(event: &DynamicObject) -> Option<Told> {
     let text = |pointer: &str| event.data.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
     let time = |pointer: &str| text(pointer)?.parse::<Timestamp>().ok();
     let times = ["/series/lastObservedTime", "/lastTimestamp", "/eventTime", "/firstTimestamp"];
+    let message = text("/message").unwrap_or_default();
+    let message = message.strip_prefix("(combined from similar events): ").unwrap_or(message); // as client-go puts repetitions together
     Some(Told {
         kind: text("/involvedObject/kind")?.to_owned(),
         name: text("/involvedObject/name")?.to_owned(),
         uid: text("/involvedObject/uid").unwrap_or_default().to_owned(),
         reason: text("/reason")?.to_owned(),
-        message: message_text::line(text("/message").unwrap_or_default(), limits::EVENT_MESSAGE_CHARS_MAX),
+        message: message_text::line(message, limits::EVENT_MESSAGE_CHARS_MAX),
         warning: text("/type") == Some("Warning"),
         last: times.into_iter().filter_map(time).max()?,
     })
