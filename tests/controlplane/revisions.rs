@@ -6,6 +6,7 @@ use harness::eventually::Eventually;
 use harness::fixture::{Fixture, Namespace, private_fixture, shared_fixture};
 use harness::hostile::guest::{Guest, descriptor, plan};
 use harness::manifests::Manifests;
+use harness::reads;
 use serde_json::{Value, json};
 
 use super::plugins::{one_that_restarts_pods, replace, same_with_another_digest};
@@ -16,10 +17,9 @@ fn database() -> Manifests {
 
 /// The status of the StoragePlugin raft once `holds` is true of it.
 async fn plugin(fixture: &Fixture, ns: &Namespace<'_>, sentence: &str, holds: impl Fn(&Value) -> bool) -> Value {
-    let admin = fixture.kubectl().namespace("kube-system");
+    let client = fixture.plane.client().await.unwrap();
     ns.eventually(sentence, || async {
-        let printed = admin.run(["get", "storageplugin/raft", "-o", "json"]).await?;
-        let status = serde_json::from_str::<Value>(&printed)?["status"].take();
+        let status = reads::one(&client, "kube-system", "storageplugin/raft").await?["status"].take();
         Ok(if holds(&status) { Eventually::Now(status) } else { Eventually::NotYet(status.to_string()) })
     })
     .await
@@ -265,4 +265,137 @@ async fn where_the_newest_revision_fails_the_one_that_planned_what_runs_goes_on(
         found.iter().any(|db| has(db, "Degraded", "False", "") && has(db, "Ready", "True", ""))
     })
     .await;
+}
+
+/// Sets the annotation that names a revision, or takes it away.
+async fn name(fixture: &Fixture, ns: &Namespace<'_>, object: &str, value: Option<&str>) {
+    let annotation = match value {
+        Some(value) => format!("storage.cloud.atomix.io/revision={value}"),
+        None => "storage.cloud.atomix.io/revision-".to_owned(),
+    };
+    let args = ["annotate", "--overwrite", object, &annotation];
+    match object.starts_with("storageplugin") {
+        true => drop(fixture.kubectl().namespace("kube-system").run(args).await.unwrap()),
+        false => drop(ns.kubectl(args).await),
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_goes_back_to_the_revision_that_is_named_and_stays_there() {
+    let fixture = private_fixture("goesback").await;
+    fixture.install("raft").await.unwrap();
+    let ns = fixture.namespace("goesback").await;
+    ns.create_ready(&database()).await;
+    let first = plugin(&fixture, &ns, "it serves a database", |it| it["revisions"][0]["databases"] == 1).await;
+    replace(&fixture, &same_with_another_digest()).await;
+    let runs = |digest: &Value| {
+        let digest = digest.clone();
+        move |found: &[Value]| found.iter().any(|db| db["status"]["plugin"]["digest"] == digest)
+    };
+    let second = plugin(&fixture, &ns, "the newer serves", |it| it["digest"] != first["digest"]).await;
+    ns.until("database/db", "the newer plans it", runs(&second["digest"])).await;
+    ns.settled().await;
+
+    let mark = fixture.mark().await;
+    name(&fixture, &ns, "storageplugin/raft", first["shortDigest"].as_str()).await;
+    let back = plugin(&fixture, &ns, "the older serves", |it| it["phase"] == "Pinned").await;
+    assert_eq!((&back["digest"], &back["version"]), (&first["digest"], &first["version"]));
+    assert!(back["message"].as_str().unwrap().contains("storage.cloud.atomix.io/revision"), "{back:#}");
+    let object = json!({"status": back});
+    assert!(has(&object, "Ready", "True", "Serving") && !has(&object, "Stalled", "True", ""), "{object:#}");
+    let ready = condition(&object, "Ready")["message"].as_str().unwrap();
+    assert!(ready.contains(first["shortDigest"].as_str().unwrap()), "it names the one that serves now: {ready}");
+    ns.until("database/db", "the older plans it", runs(&first["digest"])).await;
+    ns.until("database/db", "it reports it", |found| found.iter().any(|db| has(db, "PluginCurrent", "False", "Pinned")))
+        .await;
+    let requests = fixture.requests_since(mark).await;
+    let ours = requests.iter().filter(|it| it.user == USER && it.writes());
+    let objects: Vec<_> = ours.filter(|it| !it.uri.contains("/status") && !it.uri.contains("/events")).collect();
+    assert!(objects.is_empty(), "{objects:?}");
+
+    // Newer bytes are tried and kept, and serve nobody; neither does a restart change that.
+    let bytes = one_that_restarts_pods();
+    replace(&fixture, &bytes).await;
+    let digest = atomix_sandbox::digest_of(&bytes);
+    let lists = |it: &Value| it["revisions"].as_array().is_some_and(|all| all.iter().any(|one| one["digest"] == digest));
+    plugin(&fixture, &ns, "the newest is listed", |it| lists(it) && it["phase"] == "Pinned").await;
+    fixture.controller.restart().await.unwrap();
+    is_repaired(&ns).await;
+    let same = plugin(&fixture, &ns, "the older serves still", |it| it["phase"] == "Pinned" && lists(it)).await;
+    assert_eq!(same["digest"], first["digest"]);
+    assert!(runs(&first["digest"])(&[ns.one("database/db").await]));
+
+    // One that is not kept is none, and what serves serves on.
+    name(&fixture, &ns, "storageplugin/raft", Some("0123456789ab")).await;
+    let none = plugin(&fixture, &ns, "there is none such", |it| it["phase"] == "RevisionNotKept").await;
+    assert_eq!(none["digest"], first["digest"]);
+    let message = none["message"].as_str().unwrap();
+    assert!(message.contains(first["shortDigest"].as_str().unwrap()) && message.contains(&digest[..12]), "{message}");
+    assert!(has(&json!({"status": none}), "Stalled", "True", "RevisionNotKept"), "{none:#}");
+    is_repaired(&ns).await;
+
+    name(&fixture, &ns, "storageplugin/raft", None).await;
+    plugin(&fixture, &ns, "the newest serves", |it| it["phase"] == "Serving" && it["digest"] == digest.as_str()).await;
+    ns.until("database/db", "what would restart its pods is held", |found| {
+        found.iter().any(|db| has(db, "Accepted", "False", "Held") && !has(db, "PluginCurrent", "False", ""))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_database_is_planned_by_the_revision_that_it_names() {
+    let fixture = private_fixture("names").await;
+    fixture.install("raft").await.unwrap();
+    let ns = fixture.namespace("names").await;
+    ns.create_ready(&database()).await;
+    ns.create(&Manifests::on("RaftStorageClass", "raft").database("other", 1)).await;
+    ns.wait("database/other", "Ready").await;
+    let first = plugin(&fixture, &ns, "it serves both", |it| it["revisions"][0]["databases"] == 2).await;
+    let digest = first["digest"].as_str().unwrap();
+
+    // It is named beforehand, and then a newer one serves the other.
+    name(&fixture, &ns, "database/db", Some(&digest[..12])).await;
+    plugin(&fixture, &ns, "it is counted", |it| it["revisions"][0]["pinned"] == 1).await;
+    replace(&fixture, &same_with_another_digest()).await;
+    let second = plugin(&fixture, &ns, "the newer serves", |it| it["digest"] != digest).await;
+    let runs = |wanted: &Value| {
+        let wanted = wanted.clone();
+        move |found: &[Value]| found.iter().any(|db| db["status"]["plugin"]["digest"] == wanted)
+    };
+    ns.until("database/other", "the newer plans it", runs(&second["digest"])).await;
+    let pinned = |found: &[Value]| found.iter().any(|db| has(db, "PluginCurrent", "False", "Pinned"));
+    ns.until("database/db", "it says that it is pinned", pinned).await;
+    assert!(runs(&first["digest"])(&[ns.one("database/db").await]));
+
+    // That stays so over a restart; it is repaired and edited by that one.
+    fixture.controller.restart().await.unwrap();
+    is_repaired(&ns).await;
+    ns.kubectl(["scale", "database/db", "--replicas=2"]).await;
+    ns.until("database/db", "it is scaled", |found| found.iter().any(|db| db["status"]["ready"] == "2/2")).await;
+    assert!(runs(&first["digest"])(&[ns.one("database/db").await]));
+
+    // One that is not kept: the one that planned what runs goes on.
+    name(&fixture, &ns, "database/db", Some("0123456789ab")).await;
+    ns.until("database/db", "there is none such", |found| {
+        found.iter().any(|db| {
+            let message = condition(db, "Accepted")["message"].as_str().unwrap_or_default();
+            has(db, "Accepted", "False", "RevisionNotKept")
+                && message.contains(&digest[..12])
+                && has(db, "Ready", "True", "")
+        })
+    })
+    .await;
+    is_repaired(&ns).await;
+    let metadata = json!({"name": "fresh", "annotations": {"storage.cloud.atomix.io/revision": "0123456789ab"}});
+    ns.create(&Manifests::on("RaftStorageClass", "raft").labelled_database(metadata, 1)).await;
+    ns.until("database/fresh", "nothing plans it", |found| {
+        found.iter().any(|db| has(db, "Accepted", "False", "RevisionNotKept") && db["status"]["plan"].is_null())
+    })
+    .await;
+    name(&fixture, &ns, "database/fresh", Some(digest)).await;
+    ns.until("database/fresh", "the older plans it", runs(&first["digest"])).await;
+
+    // Without the annotation it goes to what serves.
+    name(&fixture, &ns, "database/db", None).await;
+    ns.until("database/db", "the newer plans it", |found| runs(&second["digest"])(found) && !pinned(found)).await;
 }

@@ -83,7 +83,7 @@ fn a_revision_serves_once_it_is_kept_and_listed_and_what_served_before_serves_at
     both.settle("raft", Found { loaded: Some(Ok(newest.clone())), kept_loaded, recorded, kept, ..new() });
     let serving = both.serving("RaftStorageClass").unwrap();
     assert_eq!(serving.revision.digest(), newest.digest());
-    assert!(both.served("raft", &digest).is_some(), "what served last is there for databases whose newer plan is held");
+    assert!(both.revision("raft", &digest).is_some(), "what served last is there for databases whose newer plan is held");
     assert_eq!(orphan.forget("raft"), ["RaftStorageClass".to_owned()].into());
     assert!(!serves(&orphan));
 }
@@ -103,10 +103,79 @@ fn a_plugin_reaches_every_phase_and_no_other() {
     assert_eq!(settle(Found { loaded: loaded(), ..found("raft", bytes.clone()) }), [Phase::Serving]);
     assert_eq!(settle(found("raft", bytes.clone())), [Phase::Loading], "newer bytes, while the ones before serve");
     assert_eq!(settle(Found { loaded: loaded(), grants: None, ..found("raft", bytes.clone()) }), [Phase::Refused]);
-    assert_eq!(settle(Found { loaded: loaded(), ..found("raft", bytes) }), [Phase::Serving]);
+    assert_eq!(settle(Found { loaded: loaded(), ..found("raft", bytes.clone()) }), [Phase::Serving]);
     assert_eq!(settle(Found { sources: Vec::new(), loaded: None, ..found("raft", vec![0; 8]) }), [Phase::Removed]);
+    let recorded = pinning("0123456789ab", &bytes);
+    assert_eq!(settle(Found { loaded: loaded(), recorded, ..found("raft", bytes.clone()) }), [Phase::RevisionNotKept]);
+    let (newer, of_both) = newer_raft(&bytes);
+    let recorded =
+        Recorded { listed: of_both.iter().map(|it| it.digest.clone()).collect(), ..pinning(&kept("raft").digest, &bytes) };
+    let found = Found { loaded: Some(Ok(newer)), recorded, kept: of_both, ..found("raft", bytes) };
+    assert_eq!(settle(found), [Phase::Pinned]);
     let all: BTreeSet<_> = PluginPhase::ALL.into_iter().map(|phase| phase.word().to_owned()).collect();
     assert_eq!(reached, all, "each phase that is counted");
+}
+
+/// The state of a StoragePlugin that lists the revision of these bytes, and whose annotation names one.
+fn pinning(value: &str, bytes: &[u8]) -> Recorded {
+    Recorded { pinned: Some(value.to_owned()), ..listing([atomix_sandbox::digest_of(bytes)]) }
+}
+
+/// Raft with a custom section more, and the two revisions as they are kept.
+fn newer_raft(bytes: &[u8]) -> (atomix_sandbox::Revision, Vec<Kept>) {
+    let newer = [bytes, &[0, 4, 1, b'x', 0, 0]].concat();
+    let newer = sandbox().load("raft", &newer).unwrap_or_else(|fault| panic!("{fault}"));
+    let kept = vec![Kept { digest: newer.digest().to_owned(), ..kept("raft") }, kept("raft")];
+    (newer, kept)
+}
+
+#[test]
+fn the_revision_that_is_named_serves_and_no_newer_one() {
+    let bytes = components::bytes("raft");
+    let digest = kept("raft").digest;
+    let (newer, kept) = newer_raft(&bytes);
+    let listed: BTreeSet<String> = kept.iter().map(|it| it.digest.clone()).collect();
+    let catalog = Catalog::default();
+    let settle = |pinned: Option<&str>, kept: &[Kept], kept_loaded: Vec<atomix_sandbox::Revision>| {
+        let recorded = Recorded { pinned: pinned.map(str::to_owned), ..listing(listed.clone()) };
+        let loaded = Some(Ok(newer.clone()));
+        catalog.settle("raft", Found { loaded, recorded, kept: kept.to_vec(), kept_loaded, ..found("raft", bytes.clone()) });
+        let serving = catalog.serving("RaftStorageClass").map(|it| it.revision.digest().to_owned());
+        (serving.unwrap_or_default(), catalog.phases()[0], catalog.outdated("raft").map(|(reason, _)| reason))
+    };
+    let newest = newer.digest().to_owned();
+    assert_eq!(settle(None, &kept, Vec::new()), (newest.clone(), Phase::Serving, None));
+    let start = &digest[..12];
+    assert_eq!(settle(Some(start), &kept, Vec::new()), (newest.clone(), Phase::Loading, None), "it is not loaded yet");
+    let old = || vec![components::plugin("raft")];
+    let pinned = (digest.clone(), Phase::Pinned, Some(Reason::Pinned));
+    assert_eq!(settle(Some(start), &kept, old()), pinned);
+    assert_eq!(settle(Some(&digest), &kept, Vec::new()), pinned, "it stays, and its whole digest names it too");
+    assert!(
+        catalog.named("raft", &newest).is_ok() && catalog.revision("raft", &newest).is_some(),
+        "a database may name the newest"
+    );
+    for unknown in ["0123456789ab", &digest[..11], "", &format!("{digest}0")] {
+        let (serving, phase, _) = settle(Some(unknown), &kept, Vec::new());
+        assert_eq!(
+            (serving.as_str(), phase),
+            (digest.as_str(), Phase::RevisionNotKept),
+            "{unknown:?}: what served serves on"
+        );
+        let (reason, message) = catalog.named("raft", unknown).err().expect("no database can have it");
+        assert!(
+            reason == Reason::RevisionNotKept && message.contains(start) && message.contains(&newest[..12]),
+            "{message}"
+        );
+    }
+    assert_eq!(settle(None, &kept, Vec::new()), (newest.clone(), Phase::Serving, None), "nothing is named any more");
+    assert_eq!(settle(Some(&newest), &kept, Vec::new()), (newest, Phase::Serving, None), "the newest is named");
+
+    let forged = Catalog::default();
+    let recorded = Recorded { pinned: Some(digest.clone()), ..listing([newer.digest().to_owned()]) };
+    let loaded = Some(Ok(newer.clone()));
+    forged.settle("raft", Found { loaded, recorded, kept, kept_loaded: old(), ..found("raft", bytes.clone()) });
+    assert!(forged.serving("RaftStorageClass").is_none_or(|it| it.revision.digest() != digest), "it was never found good");
 }
 
 /// The bytes with one text in place of another of the same length.

@@ -223,6 +223,10 @@ words! {
         Refused = "refused",
         /// Its bytes are gone; what runs is left alone.
         Removed = "removed",
+        /// An annotation names the revision that serves, and its newest bytes do not.
+        Pinned = "pinned",
+        /// An annotation names a revision that is not kept.
+        RevisionNotKept = "revisionnotkept",
     }
 }
 

@@ -80,7 +80,7 @@ vocabulary! {
         Progressing: Nobody;
         /// Something that was well is not, or took too long.
         Degraded: Nobody;
-        /// False while newer bytes of the plugin were refused; absent otherwise.
+        /// False while newer bytes of the plugin were refused or are not used, since a revision is pinned; absent otherwise.
         PluginCurrent: Nobody;
         /// For kstatus: it is on its way. True or absent, never beside Stalled.
         Reconciling: Nobody;
@@ -160,6 +160,10 @@ vocabulary! {
         Loading: Nobody;
         /// The plugin's ConfigMap is gone; the revision that served last serves on until its StoragePlugin is deleted.
         Removed: Administrator, "apply the plugin's manifest again, or delete the StoragePlugin";
+        /// An annotation names the revision that is used, and there is a newer one.
+        Pinned: Nobody, "remove the annotation storage.cloud.atomix.io/revision, and the newer one is used";
+        /// An annotation names a revision that is not kept; what was used before is.
+        RevisionNotKept: Administrator, "name one of those that the message lists, or remove the annotation storage.cloud.atomix.io/revision";
         /// The API server gave no answer, or failed.
         ApiUnavailable: Nobody, "if it lasts, look at the API server";
         /// Somebody else changed the object at the same moment.
@@ -220,6 +224,13 @@ impl Reason {
     /// The reason of a word that stands in a status, or that a plugin or Kubernetes gave.
     pub fn of(text: &str) -> Reason {
         Reason::known(text).unwrap_or_else(|| Reason::Other(text.to_owned()))
+    }
+
+    /// Whether its messages hold a digest or a hash that tells one from another, or that a person types: of two that differ in that alone, the
+    /// older is wrong.
+    pub fn names_a_digest(&self) -> bool {
+        use Reason::{Held, Pinned, Refused, Removed, RevisionNotKept, Serving};
+        matches!(self, Held | Pinned | Refused | Removed | RevisionNotKept | Serving)
     }
 
     /// Whether it may be a reason of members that are missing. Others are of what the controller could not do: they end with that.
@@ -288,6 +299,10 @@ pub enum PluginPhase {
     Refused,
     /// Its bytes are gone; the revision that served last serves on until its StoragePlugin is deleted.
     Removed,
+    /// A revision serves that an annotation names, and its newest bytes do not.
+    Pinned,
+    /// An annotation names a revision that is not kept; what served serves on.
+    RevisionNotKept,
 }
 
 impl PluginPhase {
@@ -298,6 +313,8 @@ impl PluginPhase {
             PluginPhase::Loading => Reason::Loading,
             PluginPhase::Refused => Reason::Refused,
             PluginPhase::Removed => Reason::Removed,
+            PluginPhase::Pinned => Reason::Pinned,
+            PluginPhase::RevisionNotKept => Reason::RevisionNotKept,
         }
     }
 }

@@ -51,8 +51,20 @@ pub const REVISION_LABEL: &str = "storage.cloud.atomix.io/revision-of";
 pub const DIGEST: &str = "storage.cloud.atomix.io/digest";
 /// On such a ConfigMap: the version that the plugin gives itself.
 pub const VERSION: &str = "storage.cloud.atomix.io/version";
+/// On a StoragePlugin: digest of the revision that serves, whatever newer bytes there are. On a Database: of the one that plans it. Its first
+/// [`REVISION_CHARACTERS_MIN`] characters are enough.
+pub const REVISION: &str = "storage.cloud.atomix.io/revision";
+/// How much of a digest names a revision: what `kubectl get storageplugins` prints of it.
+pub const REVISION_CHARACTERS_MIN: usize = 12;
+/// How long a digest is: SHA-256 in hexadecimal.
+pub const DIGEST_CHARACTERS: usize = 64;
 /// Selects what belongs to databases.
 pub const SELECTOR: &str = "app=atomix,database";
+
+/// Whether the value of [`REVISION`] names the revision of this digest.
+pub fn names_revision(value: &str, digest: &str) -> bool {
+    value.len() >= REVISION_CHARACTERS_MIN && digest.starts_with(value)
+}
 
 /// Longest value of a label.
 const LABEL_MAX: usize = 63;

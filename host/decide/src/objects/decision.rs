@@ -214,8 +214,8 @@ pub fn held_back(newest: &Admitted, running: &Admitted, accepted: Option<&str>) 
     let actions = disturbances(newest, &live, &orphans);
     (!actions.is_empty()).then(|| {
         format!(
-            "the plugin's newest revision would {}; the revision before it goes on with this database, edits included; to let the \
-             newest, {}",
+            "another revision of the plugin would {}; the one that planned what runs goes on with this database, edits included; to let \
+             the other, {}",
             actions.join(", "),
             way_out(newest)
         )

@@ -27,8 +27,7 @@ impl Conditions {
 
     /// Sets a condition to True, False or Unknown.
     pub fn set_text(&mut self, type_: ConditionType, status: &str, reason: Reason, message: String) {
-        // A hash in it is typed by a person, or tells one from another.
-        let exact = matches!(reason, Reason::Held | Reason::Refused);
+        let exact = reason.names_a_digest();
         let reason = word(&reason.to_string());
         let before = self.before.iter().find(|old| old.type_ == type_.as_str() && old.status == status);
         // Another time or identifier in the same words is no change that is worth a write.

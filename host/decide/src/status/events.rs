@@ -73,6 +73,9 @@ pub fn events(before: &DatabaseStatus, after: &DatabaseStatus, notes: &[Note]) -
             (ConditionType::PluginCurrent, "False") if reason == Reason::Removed => {
                 emit(true, &EventReason::PluginRemoved, condition.message.clone())
             }
+            (ConditionType::PluginCurrent, "False") if reason == Reason::Pinned => {
+                emit(false, &reason, condition.message.clone())
+            }
             (ConditionType::PluginCurrent, "False") => emit(true, &EventReason::PluginRefused, condition.message.clone()),
             _ => {}
         }

@@ -44,9 +44,11 @@ pub(super) fn partition(conditions: &mut Conditions) {
 pub fn plugin(conditions: &mut Conditions, phase: PluginPhase, message: Option<&str>) {
     let text = message.unwrap_or_default().to_owned();
     match phase {
-        PluginPhase::Serving => {}
+        PluginPhase::Serving | PluginPhase::Pinned => {}
         PluginPhase::Loading => conditions.set(ConditionType::Reconciling, true, phase.reason(), text),
-        PluginPhase::Refused | PluginPhase::Removed => conditions.set(ConditionType::Stalled, true, phase.reason(), text),
+        PluginPhase::Refused | PluginPhase::Removed | PluginPhase::RevisionNotKept => {
+            conditions.set(ConditionType::Stalled, true, phase.reason(), text)
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use super::revisions::{Kept, RevisionStore, ToKeep};
 use super::{Recorded, Reporter};
+use atomix_controller_io::api_client::said;
 use atomix_controller_io::leader::Leadership;
 use atomix_model::limits;
 
@@ -132,7 +133,7 @@ impl Job {
 }
 
 async fn keep(store: &RevisionStore, reporter: &Reporter, revision: &ToKeep) -> Result<(), String> {
-    let failed = |error: kube::Error| format!("StoragePlugin {} could not be created: {error}", revision.plugin);
+    let failed = |error: kube::Error| format!("StoragePlugin {} could not be created: {}", revision.plugin, said(&error));
     let uid = reporter.uid(&revision.plugin).await.map_err(failed)?;
     store.keep(revision, (&revision.plugin, &uid)).await
 }
@@ -141,26 +142,26 @@ async fn keep(store: &RevisionStore, reporter: &Reporter, revision: &ToKeep) -> 
 /// old.
 async fn let_go(store: &RevisionStore, reporter: &Reporter, kept: &Kept) -> kube::Result<()> {
     let recorded = reporter.recorded_now(&kept.plugin).await?;
-    if recorded.digest.as_ref() == Some(&kept.digest) || recorded.in_use.contains(&kept.digest) {
+    if recorded.digest.as_ref() == Some(&kept.digest) || recorded.is_wanted(&kept.digest) {
         return Ok(());
     }
     store.let_go(kept).await
 }
 
-/// The revisions that have to be loaded: the one that served last, and those that planned what databases run, unless they `are_loaded`.
+/// The revisions that have to be loaded, unless they `are_loaded`: the one that served last, the one that is to serve by an annotation, and
+/// those that planned what databases run or that databases name.
 pub fn wanted(kept: &[Kept], recorded: &Recorded, are_loaded: impl Fn(&str) -> bool) -> Vec<Kept> {
     let served = |kept: &&Kept| recorded.digest.as_ref() == Some(&kept.digest);
-    let in_use = kept.iter().filter(|kept| recorded.in_use.contains(&kept.digest) && !served(kept));
-    let all = kept.iter().find(served).into_iter().chain(in_use.take(limits::REVISIONS_REMEMBERED));
+    let mut wanted: Vec<&Kept> = kept.iter().filter(|kept| recorded.is_wanted(&kept.digest) && !served(kept)).collect();
+    wanted.sort_by_key(|kept| !recorded.pins(&kept.digest));
+    let all = kept.iter().find(served).into_iter().chain(wanted.into_iter().take(limits::REVISIONS_REMEMBERED));
     all.filter(|kept| !are_loaded(&kept.digest)).cloned().collect()
 }
 
-/// The revisions that nobody needs: not those that are `spared`, nor that databases run, nor the newest.
+/// The revisions that nobody needs: not those that are `spared`, nor that databases run or somebody names, nor the newest.
 pub fn superfluous(kept: &[Kept], recorded: &Recorded, spared: &BTreeSet<String>, newest: usize) -> Vec<Kept> {
     let is_needed = |kept: &&Kept| {
-        spared.contains(&kept.digest)
-            || recorded.digest.as_ref() == Some(&kept.digest)
-            || recorded.in_use.contains(&kept.digest)
+        spared.contains(&kept.digest) || recorded.digest.as_ref() == Some(&kept.digest) || recorded.is_wanted(&kept.digest)
     };
     kept.iter().skip(newest).filter(|kept| !is_needed(kept)).cloned().collect()
 }

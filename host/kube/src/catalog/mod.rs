@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use atomix_model::condition::{PluginPhase, Reason};
 use atomix_model::contract::{ClassKind, ObjectKind};
 use atomix_model::grants::Grants;
-use atomix_model::limits;
+use atomix_model::{limits, names};
 use atomix_sandbox::Revision;
 
 pub use config_maps::{Source, SourceEvent, stamps_now, unpacked, watch as watch_sources};
@@ -47,8 +47,11 @@ pub struct Plugin {
 struct Entry {
     sources: Vec<Source>,
     serving: Option<Arc<Plugin>>,
-    /// Revisions that served before, newest first: a database whose newest plan is held goes on with the one that planned what runs.
+    /// Revisions that do not serve, and that single databases may be planned by: a database whose newest plan is held goes on with the one
+    /// that planned what runs, and one that names a revision gets it. What served last comes first.
     before: Vec<Arc<Plugin>>,
+    /// The newest revision, which does not serve since another one is pinned; it is one of those above.
+    pinned_out: Option<Arc<Plugin>>,
     /// A revision that may serve as soon as it is kept and its StoragePlugin lists it.
     candidate: Option<Arc<Plugin>>,
     /// All revisions that are kept, newest first.
@@ -72,8 +75,10 @@ pub struct Recorded {
     pub kinds: Vec<String>,
     /// Digests of all revisions that it lists: each was found good by this controller.
     pub listed: BTreeSet<String>,
-    /// Those of them that planned what databases run.
+    /// Those of them that planned what databases run, or that databases name.
     pub in_use: BTreeSet<String>,
+    /// The annotation that says which revision is to serve, whatever newer bytes there are.
+    pub pinned: Option<String>,
 }
 
 impl Recorded {
@@ -81,6 +86,21 @@ impl Recorded {
     /// itself counts for nothing.
     pub fn is_known_good(&self, digest: &str) -> bool {
         self.digest.as_deref() == Some(digest) || self.listed.contains(digest)
+    }
+
+    /// Whether a digest is that of the revision that is to serve, whatever newer bytes there are.
+    pub fn pins(&self, digest: &str) -> bool {
+        self.pinned.as_ref().is_some_and(|pinned| names::names_revision(pinned, digest))
+    }
+
+    /// Whether databases run what a revision planned, or somebody names it.
+    fn is_wanted(&self, digest: &str) -> bool {
+        self.in_use.contains(digest) || self.pins(digest)
+    }
+
+    /// Whether the newest revision may serve, if it is of this digest.
+    fn lets_serve(&self, digest: &str) -> bool {
+        self.pinned.is_none() || self.pins(digest)
     }
 }
 
@@ -167,15 +187,21 @@ impl Catalog {
         pairs
     }
 
-    /// A revision that served before, as long as it is remembered, under the grants of the one that serves now.
-    pub fn served(&self, plugin: &str, digest: &str) -> Option<Plugin> {
-        let entry = self.entry(plugin);
-        let grants = entry.serving?.grants.clone();
-        let found = entry.before.into_iter().find(|plugin| plugin.revision.digest() == digest)?;
-        Some(Plugin { grants, ..(*found).clone() })
+    /// A revision that serves, or that single databases may be planned by, under the grants of the one that serves.
+    pub fn revision(&self, plugin: &str, digest: &str) -> Option<Plugin> {
+        self.entry(plugin).revision(|it| it == digest)
     }
 
-    /// All revisions that serve or did and are remembered.
+    /// The same of the revision that the value of [`names::REVISION`] names.
+    ///
+    /// # Errors
+    /// It is not loaded: [`Reason::Loading`] if it will be, [`Reason::RevisionNotKept`] with what may be named instead.
+    pub fn named(&self, plugin: &str, value: &str) -> Result<Plugin, (Reason, String)> {
+        let entry = self.entry(plugin);
+        entry.revision(|digest| names::names_revision(value, digest)).ok_or_else(|| entry.not_named(value))
+    }
+
+    /// All revisions that serve, or that single databases may be planned by.
     pub fn remembered(&self) -> Vec<Arc<Plugin>> {
         let entries = self.entries().into_values();
         entries.flat_map(|entry| entry.serving.into_iter().chain(entry.before)).collect()
@@ -280,11 +306,16 @@ impl Catalog {
         };
         let last_good = kept_loaded.iter().find(|revision| Some(revision.digest()) == recorded.digest.as_deref());
         let narrowed = before.serving.as_deref().map(|plugin| Plugin { grants: granted.clone(), ..plugin.clone() });
-        let serving = narrowed.or_else(|| last_good.map(of));
+        let loaded_before = before.serving.iter().chain(&before.before).map(|plugin| &plugin.revision);
+        let pinned = loaded_before.chain(&kept_loaded).find(|revision| recorded.pins(revision.digest()));
+        let pinned =
+            pinned.filter(|revision| recorded.is_known_good(revision.digest()) && self.claimed(name, revision).is_none());
+        let serving = pinned.map(of).or(narrowed).or_else(|| last_good.map(of));
         let mut after = Entry {
             sources,
             serving: serving.map(Arc::new),
             before: before.before.clone(),
+            pinned_out: None,
             candidate: None,
             kept,
             not_kept,
@@ -292,18 +323,20 @@ impl Catalog {
             is_loading: false,
             recorded,
         };
-        let may_serve = |plugin: &Plugin, after: &Entry| {
+        let may_plan = |plugin: &Plugin, after: &Entry| {
             let digest = plugin.revision.digest();
             let served = after.serving.as_ref().map(|serving| serving.revision.digest());
-            let is_kept = after.kept.iter().any(|kept| kept.digest == digest);
-            is_kept && after.recorded.listed.contains(digest)
-                || [served, after.recorded.digest.as_deref()].contains(&Some(digest))
+            after.may_be_named(digest) || [served, after.recorded.digest.as_deref()].contains(&Some(digest))
         };
+        let mut pinned_out = None;
         match (after.sources.first(), loaded) {
             (None, _) => after.refused = None,
             (Some(source), Some(loaded)) => match loaded.and_then(|revision| self.admit(name, source, revision, grants)) {
-                Ok(plugin) if may_serve(&plugin, &after) => (after.serving, after.refused) = (Some(plugin), None),
-                Ok(plugin) => (after.candidate, after.refused) = (Some(plugin), None),
+                Ok(plugin) if !may_plan(&plugin, &after) => (after.candidate, after.refused) = (Some(plugin), None),
+                Ok(plugin) if after.recorded.lets_serve(plugin.revision.digest()) => {
+                    (after.serving, after.refused) = (Some(plugin), None);
+                }
+                Ok(plugin) => (pinned_out, after.refused) = (Some(plugin), None),
                 Err(refused) => after.refused = Some(refused),
             },
             (Some(_), None) => (after.refused, after.is_loading) = (None, true),
@@ -319,9 +352,19 @@ impl Catalog {
             remember(&mut after, Some(Arc::new(of(revision)))); // the newest may serve at once
         }
         remember(&mut after, before.serving.clone());
+        let serves = |plugin: &&Arc<Plugin>| {
+            after.serving.as_ref().is_some_and(|it| it.revision.digest() == plugin.revision.digest())
+        };
+        after.pinned_out = pinned_out.filter(|plugin| !serves(&plugin));
+        let pinned_out = after.pinned_out.clone();
+        remember(&mut after, pinned_out);
         forget_oldest(&mut after);
         let changed = changed_kinds(before.serving.as_deref(), after.serving.as_deref());
-        let told = before.outdated() != after.outdated() || before.refused != after.refused;
+        let digests = |entry: &Entry| -> BTreeSet<String> {
+            entry.before.iter().map(|plugin| plugin.revision.digest().to_owned()).collect()
+        };
+        let told =
+            before.outdated() != after.outdated() || before.refused != after.refused || digests(&before) != digests(&after); // one that a database names may have come
         let kinds = after.serving.as_deref().or(before.serving.as_deref()).map(Plugin::kinds).unwrap_or_default();
         let mut entries = self.plugins.write().unwrap_or_else(|poisoned| poisoned.into_inner());
         entries.insert(name.to_owned(), after);
@@ -400,6 +443,47 @@ impl Catalog {
 }
 
 impl Entry {
+    fn revision(&self, is_wanted: impl Fn(&str) -> bool) -> Option<Plugin> {
+        let serving = self.serving.as_ref()?;
+        let found = [serving].into_iter().chain(&self.before).find(|plugin| is_wanted(plugin.revision.digest()))?;
+        Some(Plugin { grants: serving.grants.clone(), ..(**found).clone() })
+    }
+
+    /// Whether a revision is kept and was found good, so that it may serve, or plan for databases that name it.
+    fn may_be_named(&self, digest: &str) -> bool {
+        self.recorded.listed.contains(digest) && self.kept.iter().any(|kept| kept.digest == digest)
+    }
+
+    /// Why the revision that an annotation names is not there.
+    fn not_named(&self, value: &str) -> (Reason, String) {
+        let known: Vec<&Kept> = self.kept.iter().filter(|kept| self.may_be_named(&kept.digest)).collect();
+        let named = format!("the annotation {} names revision {:?}", names::REVISION, shortened(value));
+        if known.iter().any(|kept| names::names_revision(value, &kept.digest)) {
+            return (Reason::Loading, format!("{named}, which is being loaded"));
+        }
+        let known: Vec<String> = known.iter().map(|kept| format!("{} ({})", short(&kept.digest), kept.version)).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let message = format!(
+            "{named}, which is not kept; kept are: {known}; at least {} characters of a digest name a revision",
+            names::REVISION_CHARACTERS_MIN
+        );
+        (Reason::RevisionNotKept, message)
+    }
+
+    /// Why the revision that is to serve by an annotation does not.
+    fn not_pinned(&self) -> Option<(Reason, String)> {
+        let value = self.recorded.pinned.as_ref()?;
+        let serving = self.serving.as_ref();
+        if serving.is_some_and(|serving| self.recorded.pins(serving.revision.digest())) {
+            return None;
+        }
+        let candidate = self.candidate.as_ref().filter(|candidate| self.recorded.pins(candidate.revision.digest()));
+        if self.is_loading || candidate.is_some() {
+            return None; // it may be that one
+        }
+        Some(self.not_named(value))
+    }
+
     fn outdated(&self) -> Option<(Reason, String)> {
         let serving = self.serving.as_ref()?;
         match &self.refused {
@@ -412,7 +496,17 @@ impl Entry {
                     serving.revision.descriptor().name
                 ),
             )),
-            None => None,
+            None => {
+                let newest = self.pinned_out.as_ref()?;
+                let (serving, newest) = (title(&serving.revision), title(&newest.revision));
+                Some((
+                    Reason::Pinned,
+                    format!(
+                        "{serving} serves, and not {newest}, since the annotation {} of its StoragePlugin says so",
+                        names::REVISION
+                    ),
+                ))
+            }
         }
     }
 }
@@ -458,7 +552,17 @@ fn forget_oldest(entry: &mut Entry) {
 /// A revision in words: its name, version and the start of its digest.
 pub fn title(revision: &Revision) -> String {
     let descriptor = revision.descriptor();
-    format!("plugin {} {} ({})", descriptor.name, descriptor.version, revision.digest().get(..12).unwrap_or_default())
+    format!("plugin {} {} ({})", descriptor.name, descriptor.version, short(revision.digest()))
+}
+
+/// As much of a digest as people read.
+fn short(digest: &str) -> &str {
+    digest.get(..names::REVISION_CHARACTERS_MIN).unwrap_or(digest)
+}
+
+/// What somebody wrote where a digest should be, at most as long as one.
+fn shortened(value: &str) -> String {
+    value.chars().take(names::DIGEST_CHARACTERS).collect()
 }
 
 /// Kinds of class that another revision, or none, or for the first time one serves now.

@@ -37,6 +37,15 @@ pub struct Counts {
     pub databases: i32,
     /// Databases by the revision that planned what they run: version and number, by digest.
     pub by_digest: BTreeMap<String, (String, i32)>,
+    /// Databases by the revision that their annotation [`names::REVISION`] names: number, by its value.
+    pub by_name: BTreeMap<String, i32>,
+}
+
+impl Counts {
+    /// How many databases name the revision of a digest.
+    fn pinned(&self, digest: &str) -> i32 {
+        self.by_name.iter().filter(|(value, _)| names::names_revision(value, digest)).map(|(_, number)| number).sum()
+    }
 }
 
 /// What came of a report.
@@ -96,7 +105,7 @@ impl Reporter {
 
     /// What a StoragePlugin says of its plugin.
     pub fn recorded(live: &Live) -> Recorded {
-        Recorded::of(status_of(live))
+        Recorded::of(status_of(live), live.annotation(names::REVISION))
     }
 
     /// The same as the API server has it at this moment; nothing if the StoragePlugin is not there.
@@ -106,7 +115,11 @@ impl Reporter {
     pub async fn recorded_now(&self, name: &str) -> kube::Result<Recorded> {
         let api: kube::Api<StoragePlugin> = kube::Api::namespaced(self.client.clone(), &self.namespace);
         let found = api.get_opt(name).await?;
-        Ok(found.map(|plugin| Recorded::of(plugin.status.unwrap_or_default())).unwrap_or_default())
+        let of = |plugin: StoragePlugin| {
+            let pinned = plugin.metadata.annotations.as_ref().and_then(|all| all.get(names::REVISION)).map(String::as_str);
+            Recorded::of(plugin.status.unwrap_or_default(), pinned)
+        };
+        Ok(found.map(of).unwrap_or_default())
     }
 
     /// UID of the StoragePlugin of a plugin, which is made if it is not there.
@@ -144,10 +157,12 @@ impl Reporter {
 }
 
 impl Recorded {
-    fn of(status: StoragePluginStatus) -> Recorded {
+    fn of(status: StoragePluginStatus, pinned: Option<&str>) -> Recorded {
         let StoragePluginStatus { digest, kinds, revisions, .. } = status;
-        let in_use = revisions.iter().filter(|it| it.databases > 0).map(|it| it.digest.clone()).collect();
-        Recorded { digest, kinds, listed: revisions.into_iter().map(|it| it.digest).collect(), in_use }
+        let is_in_use = |it: &&RevisionStatus| it.databases > 0 || it.pinned > 0;
+        let in_use = revisions.iter().filter(is_in_use).map(|it| it.digest.clone()).collect();
+        let listed = revisions.into_iter().map(|it| it.digest).collect();
+        Recorded { digest, kinds, listed, in_use, pinned: pinned.map(str::to_owned) }
     }
 }
 
@@ -163,7 +178,12 @@ pub(super) fn phase(entry: &Entry) -> PluginPhase {
         _ if entry.sources.is_empty() => PluginPhase::Removed,
         _ if entry.is_loading || entry.candidate.is_some() => PluginPhase::Loading,
         Some(_) => PluginPhase::Refused,
-        None => PluginPhase::Serving, // bytes that are loaded and not refused serve
+        None => match entry.not_pinned() {
+            Some((Reason::Loading, _)) => PluginPhase::Loading,
+            Some(_) => PluginPhase::RevisionNotKept,
+            None if entry.pinned_out.is_some() => PluginPhase::Pinned,
+            None => PluginPhase::Serving, // bytes that are loaded and not refused serve
+        },
     }
 }
 
@@ -195,6 +215,10 @@ fn status(
             .not_kept
             .as_ref()
             .map(|why| format!("newer bytes serve once they are kept; {why}; trying again, what served before serves on")),
+        (PluginPhase::RevisionNotKept | PluginPhase::Loading, _) if entry.not_pinned().is_some() => {
+            entry.not_pinned().map(|(_, message)| format!("{message}; what served before serves on"))
+        }
+        (PluginPhase::Pinned, _) => entry.outdated().map(|(_, message)| message),
         (PluginPhase::Loading, _) if serving.is_some() => {
             Some("newer bytes are being loaded; what served before serves on".to_owned())
         }
@@ -212,6 +236,9 @@ fn status(
         (Some(refused), _) => conditions.set(ConditionType::Degraded, true, Reason::Refused, refused.message.clone()),
         (None, PluginPhase::Removed) if serving.is_some() => {
             conditions.set(ConditionType::Degraded, true, Reason::Removed, message.clone().unwrap_or_default())
+        }
+        (None, PluginPhase::RevisionNotKept) => {
+            conditions.set(ConditionType::Degraded, true, Reason::RevisionNotKept, message.clone().unwrap_or_default())
         }
         (None, _) => conditions.set(ConditionType::Degraded, false, Reason::AsExpected, String::new()),
     }
@@ -258,6 +285,7 @@ fn revisions(entry: &Entry, counts: &Counts, before: &StoragePluginStatus, since
             digest: digest.to_owned(),
             version: version.clone(),
             databases: counts.by_digest.get(digest).map_or(0, |(_, databases)| *databases),
+            pinned: counts.pinned(digest),
             since: since.or_else(|| known.and_then(|revision| revision.since.clone())),
             config_map: entry.kept.iter().find(|kept| kept.digest == digest).map(|kept| kept.config_map.clone()),
         }

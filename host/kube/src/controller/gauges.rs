@@ -24,6 +24,8 @@ fn plugin_phase(phase: condition::PluginPhase) -> PluginPhase {
         condition::PluginPhase::Loading => PluginPhase::Loading,
         condition::PluginPhase::Refused => PluginPhase::Refused,
         condition::PluginPhase::Removed => PluginPhase::Removed,
+        condition::PluginPhase::Pinned => PluginPhase::Pinned,
+        condition::PluginPhase::RevisionNotKept => PluginPhase::RevisionNotKept,
     }
 }
 

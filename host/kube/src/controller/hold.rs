@@ -70,7 +70,7 @@ pub(super) fn revision_that_runs(database: &Database, class: &Class, newest: &Pl
     let planned = database.status.as_ref().filter(|status| status.plan.is_some())?.plugin.as_ref()?;
     let revision = &newest.revision;
     let is_another = planned.name == revision.descriptor().name && planned.digest != revision.digest();
-    let plugin = ctx.catalog.served(&planned.name, &planned.digest).filter(|_| is_another)?;
+    let plugin = ctx.catalog.revision(&planned.name, &planned.digest).filter(|_| is_another)?;
     plugin.class_kind(&class.in_use.kind).is_some().then(|| Arc::new(plugin))
 }
 
@@ -84,7 +84,7 @@ async fn by_the_one_that_runs(
 ) -> Option<(Plan, Candidate)> {
     let status = database.status.as_ref()?;
     let planned = objects::planned_otherwise(status, &newest.admitted, newest.plugin.revision.digest())?;
-    let plugin = ctx.catalog.served(&planned.name, &planned.digest)?;
+    let plugin = ctx.catalog.revision(&planned.name, &planned.digest)?;
     let descriptor = plugin.revision.descriptor();
     let per_cluster = request.database.partitions_per_cluster;
     let request =

@@ -5,6 +5,7 @@ mod gauges;
 mod group;
 mod hold;
 mod memory;
+mod pin;
 mod plugins;
 mod report;
 mod review;
@@ -77,7 +78,7 @@ impl Context {
 
 /// Brings one database to what its user asked for. Assumes that whatever was tried before may have failed halfway.
 async fn converge(database: &Database, start: Start, ctx: &Context, memory: &mut Memory) -> Result<Applied, Stopped> {
-    let (resolved, plugin, class) = resolve(database, start, ctx)?;
+    let (resolved, Found { plugin, class, not_pinned }) = resolve(database, start, ctx)?;
     let with = With { plugin: &plugin, newest: &class, class: &class };
     let newest = prepare(database, resolved.clone(), with, ctx, memory).await;
     let last = last_taken::of(database, &class);
@@ -91,6 +92,10 @@ async fn converge(database: &Database, start: Start, ctx: &Context, memory: &mut
             go_on_before(stopped, database, resolved, With { plugin, ..with }, ctx, memory).await?
         }
         (prepared, _) => prepared?,
+    };
+    let prepared = match not_pinned {
+        Some(fault) => prepared.since(fault),
+        None => prepared,
     };
     let (recorded, standing, write) = prepared.record(memory).await?; // writes the status
     Ok(write.apply(recorded, &standing, memory).await) //               writes objects
@@ -167,24 +172,34 @@ async fn go_on_before<'a>(
     }
 }
 
+/// The class that a database uses, and the revision of the plugin that serves its kind.
+struct Found {
+    plugin: Arc<Plugin>,
+    class: Class,
+    /// Why it is not the revision that the database names, if it is not.
+    not_pinned: Option<Fault>,
+}
+
 /// Finds the class that the database uses and the plugin that serves its kind.
-fn resolve(database: &Database, start: Start, ctx: &Context) -> Result<(Resolved, Arc<Plugin>, Class), Stopped> {
-    let (plugin, class) = match class_and_plugin(database, ctx) {
+fn resolve(database: &Database, start: Start, ctx: &Context) -> Result<(Resolved, Found), Stopped> {
+    let found = match class_and_plugin(database, ctx) {
         Ok(found) => found,
         Err(fault) => return Err(Stopped::after(start, fault)),
     };
+    let Found { plugin, class, .. } = &found;
+    let outdated = ctx.catalog.outdated(&plugin.revision.descriptor().name);
     let resolved = Resolved {
         start,
         class: class.in_use.clone(),
         class_uid: class.live.uid.clone(),
         fallback: class.fallback,
-        plugin: in_use(&plugin),
-        plugin_outdated: ctx.catalog.outdated(&plugin.revision.descriptor().name),
+        plugin: in_use(plugin),
+        plugin_outdated: pin::outdated(database, plugin, ctx).or(outdated),
     };
-    Ok((resolved, plugin, class))
+    Ok((resolved, found))
 }
 
-fn class_and_plugin(database: &Database, ctx: &Context) -> Result<(Arc<Plugin>, Class), Fault> {
+fn class_and_plugin(database: &Database, ctx: &Context) -> Result<Found, Fault> {
     let wanted = &database.spec.storage_class;
     if database.namespace().as_deref() == Some(&ctx.options.namespace) && !ctx.options.allow_own_namespace {
         let message = format!(
@@ -201,13 +216,14 @@ fn class_and_plugin(database: &Database, ctx: &Context) -> Result<(Arc<Plugin>, 
         );
         return Err(Fault::user(Reason::ClassGroupUnknown, message));
     }
-    let plugin = ctx.catalog.serving(&wanted.kind).ok_or_else(|| {
+    let serving = ctx.catalog.serving(&wanted.kind).ok_or_else(|| {
         Fault::waiting(Reason::NoPlugin, format!("no plugin serves kind {}; {}", wanted.kind, ctx.catalog.alternatives()))
     })?;
+    let (plugin, not_pinned) = pin::revision(database, serving, ctx)?;
     let kind =
         plugin.class_kind(&wanted.kind).ok_or_else(|| Fault::waiting(Reason::NoPlugin, "the plugin is being replaced"))?;
     let class = observe::class(database, kind, &ctx.caches)?;
-    Ok((plugin.clone(), class))
+    Ok(Found { plugin, class, not_pinned })
 }
 
 fn in_use(plugin: &Plugin) -> PluginInUse {

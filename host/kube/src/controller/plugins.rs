@@ -15,8 +15,8 @@ use crate::catalog::{self, Counts, Reported, Reporter};
 use atomix_controller_io::cache;
 use atomix_model::crd::StoragePlugin;
 use atomix_model::crd::database::PluginInUse;
-use atomix_model::limits;
 use atomix_model::object::{Key, Kind, Live, Objects as _, State};
+use atomix_model::{limits, names};
 
 /// Keeps StoragePlugins true, at a quiet pace.
 pub(super) async fn report(ctx: Arc<Context>, signals: Arc<Signals>, mut loaded: watch::Receiver<bool>) {
@@ -34,11 +34,12 @@ pub(super) async fn report(ctx: Arc<Context>, signals: Arc<Signals>, mut loaded:
         let Some(pass) = ctx.begin_pass() else { continue }; // who begins to lead notifies
         let kinds: Vec<_> =
             ctx.databases.state().iter().filter_map(|object| spec(object)).map(|spec| spec.storage_class.kind).collect();
-        let planned = planned_by(&ctx);
+        let (planned, named) = (planned_by(&ctx), named_by(&ctx));
         let counts = |name: &str, of: &[String]| Counts {
             databases: count(kinds.iter().filter(|kind| of.contains(kind)).count()),
             classes: classes(&ctx, of),
             by_digest: planned.get(name).cloned().unwrap_or_default(),
+            by_name: named.get(name).cloned().unwrap_or_default(),
         };
         let Reported { is_written, has_failed } = reporter.report(&ctx.catalog, counts, Timestamp::now()).await;
         drop(pass);
@@ -128,6 +129,20 @@ fn planned_by(ctx: &Context) -> BTreeMap<String, BTreeMap<String, (String, i32)>
             continue;
         };
         plugins.entry(name).or_default().entry(digest).or_insert((version, 0)).1 += 1;
+    }
+    plugins
+}
+
+/// By plugin and value of the annotation that names a revision: how many databases have it.
+fn named_by(ctx: &Context) -> BTreeMap<String, BTreeMap<String, i32>> {
+    let mut plugins: BTreeMap<String, BTreeMap<String, i32>> = BTreeMap::new();
+    for object in ctx.databases.state() {
+        let value = object.annotations().get(names::REVISION).filter(|value| value.len() <= names::DIGEST_CHARACTERS);
+        let Some((value, spec)) = value.zip(spec(&object)) else { continue };
+        if let Some(plugin) = ctx.catalog.serving(&spec.storage_class.kind) {
+            let name = plugin.revision.descriptor().name.clone();
+            *plugins.entry(name).or_default().entry(value.clone()).or_insert(0) += 1;
+        }
     }
     plugins
 }

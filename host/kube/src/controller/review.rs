@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::hold::{self, Candidate};
-use super::{Context, admissible, class_and_plugin, request};
+use super::{Context, Found, admissible, class_and_plugin, request};
 use crate::catalog::Plugin;
 use crate::webhook::admission_review::{Answers, Verdict, Wanted};
 use atomix_decide::admission;
@@ -217,7 +217,7 @@ async fn foresee(ctx: &Context, database: &Database, edited: Option<&Arc<Live>>)
         found = class_and_plugin(&database, ctx);
     }
     let (plugin, mut class) = match found {
-        Ok(found) => found,
+        Ok(Found { plugin, class, .. }) => (plugin, class),
         Err(fault) => {
             if fault.reason() != Reason::Starting {
                 foreseen.warnings.push(fault.message().to_owned());

@@ -4,7 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
-/// A StoragePlugin tells what became of a plugin that a ConfigMap brought. The controller writes it; editing it changes nothing.
+/// A StoragePlugin tells what became of a plugin that a ConfigMap brought. The controller writes it. Its annotation
+/// `storage.cloud.atomix.io/revision` says which revision serves; editing anything else of it changes nothing.
 #[derive(CustomResource, KubeSchema, Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[kube(
     group = "storage.cloud.atomix.io",
@@ -27,7 +28,7 @@ use serde::{Deserialize, Serialize};
         name = "Phase",
         type_ = "string",
         json_path = ".status.phase",
-        description = "Serving, Loading or Refused (an older revision may serve on), or Removed"
+        description = "Serving; Loading or Refused (an older revision may serve on); Removed; Pinned or RevisionNotKept (by annotation)"
     ),
     printcolumn(
         name = "Classes",
@@ -68,7 +69,9 @@ pub struct StoragePluginStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Serving: the newest bytes serve. Loading: they are being loaded; the revision named here serves meanwhile. Refused: the newest bytes were refused; the revision named here serves on, if there is
-    /// one. Removed: the ConfigMap is gone; the revision named here serves on until the StoragePlugin is deleted.
+    /// one. Removed: the ConfigMap is gone; the revision named here serves on until the StoragePlugin is deleted. Pinned: the revision that the
+    /// annotation `storage.cloud.atomix.io/revision` names serves, and the newest bytes do not. RevisionNotKept: there is no such revision; what
+    /// served serves on.
     #[serde(default)]
     pub phase: String,
     /// Version of the revision that serves.
@@ -126,10 +129,17 @@ pub struct RevisionStatus {
     /// How many databases run what it planned.
     #[serde(default)]
     pub databases: i32,
+    /// How many databases name it by their annotation `storage.cloud.atomix.io/revision`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pinned: i32,
     /// When it took over, the last time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Time>,
     /// ConfigMap that keeps it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_map: Option<String>,
+}
+
+fn is_zero(count: &i32) -> bool {
+    *count == 0
 }
