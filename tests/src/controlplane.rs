@@ -369,7 +369,8 @@ impl ControlPlane {
             name: name.to_owned(),
             program,
             args,
-            env: vec![("HOME".into(), self.dir.display().to_string())],
+            // A quarter of what the API server computes is the collection of garbage; these processes do not live long.
+            env: vec![("HOME".into(), self.dir.display().to_string()), ("GOGC".into(), "300".into())],
             log: self.log(name),
             grace: Duration::ZERO, // nothing of its state is kept
         };
