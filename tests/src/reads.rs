@@ -37,14 +37,14 @@ const KNOWN: [Known; 14] = [
 /// What `kubectl get WHAT -o json` finds in a namespace, e.g. `database/raft` or `pods`; nothing if it is not there. None if this is for
 /// kubectl itself.
 pub async fn find(client: &Client, namespace: &str, what: &str) -> Option<Result<Vec<Value>>> {
-    let (kind, name) = what.split_once('/').map_or((what, ""), |(kind, name)| (kind, name));
-    let (_, api, plural, kind) = KNOWN.iter().find(|(names, ..)| names.contains(&kind))?;
+    let (word, name) = what.split_once('/').unwrap_or((what, ""));
+    let (_, api, plural, kind) = KNOWN.iter().find(|(names, ..)| names.contains(&word))?;
     let path = match name {
         "" => format!("{api}/namespaces/{namespace}/{plural}"),
         name => format!("{api}/namespaces/{namespace}/{plural}/{name}"),
     };
     let version = api.trim_start_matches("/apis/").trim_start_matches("/api/");
-    Some(read(client, &path, (version, kind)).await)
+    Some(read(client, &path, (version, kind), !name.is_empty()).await)
 }
 
 /// The one object, e.g. `database/raft`; null if it is not there.
@@ -63,13 +63,14 @@ pub async fn one(client: &Client, namespace: &str, what: &str) -> Result<Value> 
 pub async fn list(client: &Client, namespace: &str, kind: &ApiResource) -> Result<Vec<Value>> {
     let root = if kind.group.is_empty() { "/api" } else { "/apis" };
     let path = format!("{root}/{}/namespaces/{namespace}/{}", kind.api_version, kind.plural);
-    read(client, &path, (&kind.api_version, &kind.kind)).await
+    read(client, &path, (&kind.api_version, &kind.kind), false).await
 }
 
-async fn read(client: &Client, path: &str, (version, kind): (&str, &str)) -> Result<Vec<Value>> {
+/// A list that is not there is an error, and no empty one: the API server may be starting, and serves no such kind yet.
+async fn read(client: &Client, path: &str, (version, kind): (&str, &str), is_one_object: bool) -> Result<Vec<Value>> {
     let request = http::Request::get(path).body(Vec::new()).context("a path is a request")?;
     let mut found = match client.request::<Value>(request).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Vec::new()),
+        Err(kube::Error::Api(status)) if is_one_object && status.code == 404 => return Ok(Vec::new()),
         found => found.with_context(|| format!("{path} could not be read"))?,
     };
     let mut objects = match found.get_mut("items").map(Value::take) {
