@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-/// A condition of an object.
+/// A condition of an object; null if it has none of the type, as an object that was not looked at yet.
 pub fn condition<'a>(object: &'a Value, type_: &str) -> &'a Value {
-    let conditions = object["status"]["conditions"].as_array().unwrap_or_else(|| panic!("no conditions: {object}"));
-    conditions.iter().find(|c| c["type"] == type_).unwrap_or_else(|| panic!("no condition {type_}: {object}"))
+    let conditions = object["status"]["conditions"].as_array();
+    conditions.into_iter().flatten().find(|c| c["type"] == type_).unwrap_or(&Value::Null)
 }
 
 /// Whether an object has a condition with this status and reason; an empty reason is any.
