@@ -119,4 +119,4 @@ toolchain:
 		&& test -d "$$(rustc --print target-libdir --target wasm32-unknown-unknown)" || rustup toolchain install
 
 $(DENY):
-	cargo install --debug --locked --root target/tools cargo-deny@$(DENY_VERSION)
+	CARGO_PROFILE_DEV_DEBUG=false cargo install --debug --locked --root target/tools cargo-deny@$(DENY_VERSION)

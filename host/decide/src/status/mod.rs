@@ -361,12 +361,11 @@ pub fn until(time: Timestamp, now: Timestamp) -> Duration {
 fn phase(conditions: &Conditions) -> Phase {
     let is = |type_: ConditionType| conditions.status(type_);
     let blocked = |type_: ConditionType| conditions.reason(type_).map(Phase::Blocked);
+    let rolls = matches!(conditions.reason(ConditionType::Progressing), Some(Reason::RollingOut | Reason::Applying));
     match (is(ConditionType::Ready), is(ConditionType::Degraded), is(ConditionType::Accepted)) {
         (Some("True"), Some("True"), _) => Phase::Degraded,
         (Some("True"), _, Some("False")) => blocked(ConditionType::Accepted).unwrap_or(Phase::Ready),
-        (Some("True"), _, _) if conditions.reason(ConditionType::Progressing) == Some(Reason::RollingOut) => {
-            Phase::Progressing
-        }
+        (Some("True"), _, _) if rolls => Phase::Progressing,
         (Some("True"), _, _) => Phase::Ready,
         (_, _, Some("False")) => blocked(ConditionType::Accepted).unwrap_or(Phase::Progressing),
         (_, Some("True"), _) => blocked(ConditionType::Degraded).unwrap_or(Phase::Degraded),

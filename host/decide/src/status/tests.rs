@@ -256,6 +256,7 @@ fn a_rollout_is_seen_from_the_edit_until_its_last_member_is_back() {
         "True",
         "a client that waits for generation 2 must not take it for done"
     );
+    assert_eq!(recorded.phase.as_deref(), Some("Progressing"), "the column says so too");
     let mut written = edit(rolled(0, false, both()));
     written.health.rollout.stale = true;
     let written = database(&recorded, &written, at(61));
