@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 use super::answer_checks::{Checked, at_most, dns_label, kind_name, word};
 use atomix_model::contract::{ClassKind, Descriptor, ObjectKind, short};
+use atomix_model::object::builtin_plural;
 use atomix_model::{denied_kinds, limits};
 
 /// Checks the result of `describe`.
@@ -46,6 +47,12 @@ pub fn check_descriptor(descriptor: &Descriptor) -> Checked {
     }
     if let Some(kind) = descriptor.emits.iter().find(|kind| denied_kinds::is_never_written(&kind.group, &kind.plural)) {
         return Err(format!("it emits {}, which no plugin may write", kind.plural));
+    }
+    // What a manifest may hold goes by its kind, and where it is written by the plural: one belongs to the other.
+    for kind in &descriptor.emits {
+        if let Some(plural) = builtin_plural(&kind.group, &kind.kind).filter(|plural| *plural != kind.plural) {
+            return Err(format!("the plural of {} is {:?}; it is {plural:?}", kind.kind, kind.plural));
+        }
     }
     if let Some(kind) = descriptor.watches.iter().find(|kind| denied_kinds::is_never_read(&kind.group, &kind.plural)) {
         return Err(format!("it watches {}, which no plugin may read", kind.plural));
@@ -351,7 +358,7 @@ pub(crate) mod tests {
             group: text("apps"),
             version: text("v1"),
             kind: text(kind),
-            plural: kind.to_lowercase(),
+            plural: format!("{}s", kind.to_lowercase()),
             reads: vec![text("/status")],
         }
     }
@@ -390,6 +397,10 @@ pub(crate) mod tests {
         broken(&|it| it.watches[0] = kind("Widget"), "the kind Widget is named twice");
         broken(&|it| it.emits[0].reads = vec![text("status")], "a JSON pointer");
         broken(&|it| it.emits[0].plural = text("a/b"), "the plural of Widget");
+        broken(
+            &|it| it.emits[0].plural = text("statefulsets"),
+            "the plural of Widget is \"statefulsets\"; it is \"widgets\"",
+        );
         for (plural, group) in [("secrets", ""), ("pods", ""), ("clusterroles", "rbac.authorization.k8s.io"), ("nodes", "")]
         {
             let spoil = |it: &mut Descriptor| (it.emits[0].plural, it.emits[0].group) = (text(plural), text(group));

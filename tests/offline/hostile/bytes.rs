@@ -328,6 +328,11 @@ fn of_descriptor() -> Vec<Row> {
             |it| it.emits[0].plural = "configmaps/../secrets".into(),
             "it broke the contract: the plural of ConfigMap is \"configmaps/../secrets\"; at most 63 lower case letters, digits and dashes are expected",
         ),
+        emitting(
+            "a kind of its own where StatefulSets are written",
+            of_group("apps", "Hostile", "statefulsets"),
+            "it broke the contract: the plural of Hostile is \"statefulsets\"; it is \"hostiles\"",
+        ),
         Row {
             role: None,
             ..row(

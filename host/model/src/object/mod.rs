@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::jiff::Timestamp;
 use kube::KubeSchema;
+use kube::core::{ApiResource, GroupVersionKind};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{ClassKind, ObjectKind};
@@ -45,6 +46,12 @@ impl Kind {
     pub fn resource(&self) -> String {
         if self.group.is_empty() { self.plural.clone() } else { format!("{}.{}", self.plural, self.group) }
     }
+}
+
+/// The plural of a kind in a group that Kubernetes itself brings, e.g. "networkpolicies"; None in other groups, where it may be any.
+pub fn builtin_plural(group: &str, kind: &str) -> Option<String> {
+    let is_builtin = !group.contains('.') || group.ends_with(".k8s.io");
+    is_builtin.then(|| ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind)).plural)
 }
 
 impl From<&ObjectKind> for Kind {
@@ -144,5 +151,41 @@ impl<T: Objects + ?Sized> Objects for Arc<T> {
 
     fn state(&self, kind: &Kind) -> State {
         T::state(self, kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::{apps, autoscaling, batch, core, discovery, networking, policy};
+
+    #[test]
+    fn the_plurals_of_kubernetes_are_known_from_their_kinds() {
+        let all = [
+            Kind::of::<core::v1::ConfigMap>(),
+            Kind::of::<core::v1::Endpoints>(),
+            Kind::of::<core::v1::PersistentVolumeClaim>(),
+            Kind::of::<core::v1::PodTemplate>(),
+            Kind::of::<core::v1::ReplicationController>(),
+            Kind::of::<core::v1::Service>(),
+            Kind::of::<core::v1::ServiceAccount>(),
+            Kind::of::<apps::v1::DaemonSet>(),
+            Kind::of::<apps::v1::Deployment>(),
+            Kind::of::<apps::v1::ReplicaSet>(),
+            Kind::of::<apps::v1::StatefulSet>(),
+            Kind::of::<autoscaling::v2::HorizontalPodAutoscaler>(),
+            Kind::of::<batch::v1::CronJob>(),
+            Kind::of::<batch::v1::Job>(),
+            Kind::of::<discovery::v1::EndpointSlice>(),
+            Kind::of::<networking::v1::Ingress>(),
+            Kind::of::<networking::v1::NetworkPolicy>(),
+            Kind::of::<policy::v1::PodDisruptionBudget>(),
+        ];
+        for kind in all {
+            assert_eq!(builtin_plural(&kind.group, &kind.kind), Some(kind.plural));
+        }
+        assert_eq!(builtin_plural("gateway.networking.k8s.io", "GRPCRoute").as_deref(), Some("grpcroutes"));
+        assert_eq!(builtin_plural("snapshot.storage.k8s.io", "VolumeSnapshot").as_deref(), Some("volumesnapshots"));
+        assert_eq!(builtin_plural("example.com", "Octopus"), None);
     }
 }
