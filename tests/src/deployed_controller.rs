@@ -17,9 +17,11 @@ pub const PLUGINS: [&str; 4] = ["raft", "etcd", "valkey", "redis"];
 /// How long the rollout may take on a busy machine.
 const ROLLOUT: &str = "--timeout=120s";
 
-/// Images of the controller as it is handed out, of what databases run, and of old clients: for tests.
+/// Images of the controller, of what databases run, and of old clients. Where it is measured, the controller is the one that is handed out;
+/// for tests it would be built a second time, so they have it as it was built for this machine.
 pub fn images() -> Result<Vec<PathBuf>> {
-    let mut all = vec![dist::image()?, oldclients::clients()?];
+    let controller = if cfg!(debug_assertions) { dist::image_of_this_machine()? } else { dist::image()? };
+    let mut all = vec![controller, oldclients::clients()?];
     all.extend(storage()?);
     Ok(all)
 }
