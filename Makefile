@@ -103,7 +103,7 @@ soak: harness ## Try random inputs until something is found or it is stopped (AT
 bench: harness ## Measure; tables go to target/bench/
 	$(CLUSTER) build
 	$(CLUSTER) manifests
-	ATOMIX_PREBUILT=1 cargo bench --package atomix-tests --bench plan --bench cluster --bench grpc
+	ATOMIX_PREBUILT=1 cargo bench --package atomix-tests --bench plan --bench cluster --bench grpc --bench sizes
 	@if $(CLUSTER) nodes; then ATOMIX_PREBUILT=1 cargo bench --package atomix-tests --bench nodes; \
 	else echo "NOT RUN here: what is measured on real nodes, for the reason above"; fi
 

@@ -5,6 +5,7 @@ use anyhow::{Context, Result, ensure};
 use harness::audit::table;
 use harness::controller::USER;
 use harness::fixture::{Namespace, private_fixture};
+use harness::usage::Usage;
 use harness::{dist, paths};
 use serde_json::{Value, json};
 
@@ -81,10 +82,5 @@ async fn objects(ns: &Namespace<'_>) -> usize {
 
 /// Resident memory of the controller's process.
 fn resident_mib(controller: &harness::controller::Controller) -> Result<f64> {
-    let pid = controller.pid().context("the controller runs")?;
-    let status =
-        std::fs::read_to_string(format!("/proc/{pid}/status")).context("resident memory is read from /proc, so on Linux")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("/proc names VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib / 1024.0)
+    Ok(Usage::of(controller.pid().context("the controller runs")?)?.resident_kib / 1024.0)
 }

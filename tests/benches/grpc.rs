@@ -22,6 +22,7 @@ use harness::grpc::database::{DatabaseId, GetDatabaseRequest};
 use harness::grpc::membership::{GroupId, JoinGroupRequest};
 use harness::guard::{Guarded, Spec};
 use harness::load_generator::{Call, Pace, dial, press};
+use harness::usage::Usage;
 use harness::{dist, paths, ports};
 use kube::ResourceExt;
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
@@ -232,10 +233,10 @@ async fn read(fixture: &Fixture, bare: &Server, case: &Case, connections: usize)
     let mut cpu_secs = [0.0; 2];
     for round in 0..=ROUNDS {
         for side in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
-            let before = cpu_secs_of(pids[side])?;
+            let before = Usage::of(pids[side])?.cpu_secs;
             let pace = press(&channels[side], &case.call, case.answer.len(), CALLS, ROUND).await?;
             if round > 0 {
-                cpu_secs[side] += cpu_secs_of(pids[side])? - before;
+                cpu_secs[side] += Usage::of(pids[side])?.cpu_secs - before;
                 paces[side].push(pace);
             } // else it only warms up
         }
@@ -340,22 +341,9 @@ async fn watchers(fixture: &Fixture, ns: &Namespace<'_>) -> Result<(f64, Change)
     Ok((stream_kib, change))
 }
 
-/// Processor time that a process has used (proc(5), stat, fields 14 and 15).
-fn cpu_secs_of(pid: i32) -> Result<f64> {
-    const TICKS_A_SECOND: f64 = 100.0; // what Linux reports to programs, whatever it counts in
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("Linux reports how long a process has run")?;
-    let fields = stat.rsplit_once(')').context("stat names the program")?.1;
-    let ticks: Vec<f64> = fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse().ok()).collect();
-    Ok(ticks.iter().sum::<f64>() / TICKS_A_SECOND)
-}
-
-/// Resident memory of the controller's process (proc(5), status).
+/// Resident memory of the controller's process.
 fn resident_kib(fixture: &Fixture) -> Result<f64> {
-    let pid = fixture.controller.pid().context("the controller runs")?;
-    let status =
-        std::fs::read_to_string(format!("/proc/{pid}/status")).context("resident memory is read from /proc, so on Linux")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("/proc names VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse()?)
+    Ok(Usage::of(fixture.controller.pid().context("the controller runs")?)?.resident_kib)
 }
 
 fn median(mut of: Vec<f64>) -> f64 {

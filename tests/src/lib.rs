@@ -14,6 +14,7 @@
 //!
 //!             manifests, conditions                     what a test writes, and what it looks for
 //!             golden, hostile, seed                     plugins as cases, and as they should not be; what is random
+//!             usage                                     what a process takes, for benchmarks
 //! ```
 //!
 //! Nothing here reads `KUBECONFIG`: a person's own cluster is never touched.
@@ -42,6 +43,7 @@ pub mod eventually;
 pub mod kubectl;
 pub mod local_http;
 pub mod proxy;
+pub mod usage;
 
 pub mod controller;
 pub mod deploy;
