@@ -37,12 +37,16 @@ pub use writing::{Removal, Writing};
 
 /// What is remembered between passes over one database; losing it costs at most one apply per object.
 #[derive(Debug, Default)]
-pub struct Memory {
-    quiet: BTreeMap<(Kind, String), Quiet>,
+pub struct Memory(BTreeMap<Kind, BTreeMap<String, Remembered>>);
+
+/// What is remembered of an object.
+#[derive(Debug, Default)]
+struct Remembered {
+    quiet: Option<Box<Quiet>>,
     /// What the API did not take last.
-    refused: BTreeMap<(Kind, String), Refusal>,
+    refused: Option<Box<Refusal>>,
     /// What was written last, and how often the same again.
-    competing: BTreeMap<(Kind, String), CompetingWrites>,
+    competing: Option<CompetingWrites>,
 }
 
 /// A manifest that the API server did not take. No event reports when it would: a policy goes, a port of a node becomes
@@ -60,21 +64,21 @@ impl Memory {
     /// Forgets objects that the plan does not hold.
     pub fn retain(&mut self, admitted: &Admitted) {
         let held: BTreeSet<_> = admitted.objects.iter().map(|object| (&object.kind, &object.name)).collect();
-        let is_held = |(kind, name): &(Kind, String)| held.contains(&(kind, name));
-        self.quiet.retain(|place, _| is_held(place));
-        self.refused.retain(|place, _| is_held(place));
-        self.competing.retain(|place, _| is_held(place));
+        self.0.retain(|kind, objects| {
+            objects.retain(|name, _| held.contains(&(kind, name)));
+            !objects.is_empty()
+        });
     }
 
     /// What was remembered of an object that an apply left as it was.
     pub fn quiet(&self, object: &Stamped) -> Option<&Quiet> {
-        self.quiet.get(&(object.kind.clone(), object.name.clone()))
+        self.of(object)?.quiet.as_deref()
     }
 
     /// The row of repetitions that goes on if this object is written now.
     pub fn competing_writes(&self, object: &Stamped, now: Instant) -> CompetingWrites {
-        let before = self.competing.get(&(object.kind.clone(), object.name.clone()));
-        CompetingWrites::continued(before.cloned(), &object.hash, now)
+        let before = self.of(object).and_then(|remembered| remembered.competing.clone());
+        CompetingWrites::continued(before, &object.hash, now)
     }
 
     /// The API took an object. `before` is what was live, `after` what is now, where both are known.
@@ -85,12 +89,12 @@ impl Memory {
         live: (Option<&Live>, Option<&Live>),
         now: Instant,
     ) -> bool {
-        let place = (object.kind.clone(), object.name.clone());
-        self.refused.remove(&place);
-        self.competing.insert(place.clone(), writes.written(now));
+        let remembered = self.of_mut(object);
+        remembered.refused = None;
+        remembered.competing = Some(writes.written(now));
         match live {
             (Some(before), Some(after)) if before.version == after.version => {
-                self.quiet.insert(place, Quiet::of(&object.hash, after));
+                remembered.quiet = Some(Quiet::of(&object.hash, after).into());
                 false
             }
             _ => true,
@@ -99,34 +103,49 @@ impl Memory {
 
     /// Faults to report for objects that another client writes too.
     pub fn competing_writers(&self, now: Instant) -> Vec<Fault> {
-        let messages = self.competing.iter().filter_map(|((kind, name), writes)| writes.message(kind, name, now));
-        messages.map(|message| Fault::Contested { message }).collect()
+        let message = |(kind, name, remembered): (&Kind, &String, &Remembered)| {
+            remembered.competing.as_ref()?.message(kind, name, now)
+        };
+        self.all().filter_map(message).map(|message| Fault::Contested { message }).collect()
     }
 
     /// When something that has to wait may be written, or ends being reported, although no event may come until then.
     pub fn again(&self, now: Instant) -> Option<Duration> {
-        let refused = self.refused.values().filter_map(|refusal| refusal.until.checked_duration_since(now));
-        refused
-            .filter(|pause| !pause.is_zero())
-            .chain(self.competing.values().filter_map(|writes| writes.next_check(now)))
-            .min()
+        let again = |(_, _, remembered): (&Kind, &String, &Remembered)| {
+            let refused = remembered.refused.as_ref().and_then(|refusal| refusal.until.checked_duration_since(now));
+            let competing = remembered.competing.as_ref().and_then(|writes| writes.next_check(now));
+            refused.filter(|pause| !pause.is_zero()).into_iter().chain(competing).min()
+        };
+        self.all().filter_map(again).min()
     }
 
     /// The API server's refusal of this manifest, if it met the same object a short while ago.
     pub fn refused(&self, object: &Stamped, tried: &(String, u64), now: Instant) -> Option<Fault> {
-        let before = self.refused.get(&(object.kind.clone(), object.name.clone()))?;
+        let before = self.of(object)?.refused.as_ref()?;
         let is_same = before.tried == *tried && now < before.until;
         is_same.then(|| Fault::Refused { message: before.message.clone() })
     }
 
     /// The API did not take this manifest, having met this version of the object: it is not tried again for a while.
     pub fn refuse(&mut self, object: &Stamped, tried: (String, u64), message: String, now: Instant) -> Fault {
-        let place = (object.kind.clone(), object.name.clone());
-        let before = self.refused.get(&place).filter(|before| before.tried == tried);
+        let refused = &mut self.of_mut(object).refused;
+        let before = refused.as_ref().filter(|before| before.tried == tried);
         let times = before.map_or(0, |before| before.times.saturating_add(1));
         let pause = limits::REFUSED_AGAIN_AFTER.saturating_mul(2_u32.saturating_pow(times)).min(limits::RETRY_AFTER_MAX);
-        self.refused.insert(place, Refusal { tried, message: message.clone(), times, until: now + pause });
+        *refused = Some(Refusal { tried, message: message.clone(), times, until: now + pause }.into());
         Fault::Refused { message }
+    }
+
+    fn of(&self, object: &Stamped) -> Option<&Remembered> {
+        self.0.get(&object.kind)?.get(&object.name)
+    }
+
+    fn of_mut(&mut self, object: &Stamped) -> &mut Remembered {
+        self.0.entry(object.kind.clone()).or_default().entry(object.name.clone()).or_default()
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&Kind, &String, &Remembered)> {
+        self.0.iter().flat_map(|(kind, objects)| objects.iter().map(move |(name, remembered)| (kind, name, remembered)))
     }
 }
 

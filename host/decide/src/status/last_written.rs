@@ -12,11 +12,13 @@ pub struct LastWritten {
 }
 
 impl LastWritten {
-    /// Shows the status, if the watch has not brought it yet.
-    pub fn refresh(&self, database: &mut Database) {
-        if self.version > version(database).unwrap_or(0) {
+    /// Shows the status, if the watch has not brought it yet. Returns whether that is so.
+    pub fn refresh(&self, database: &mut Database) -> bool {
+        let is_newer = self.version > version(database).unwrap_or(0);
+        if is_newer {
             database.status = Some(self.status.clone());
         }
+        is_newer
     }
 
     /// The newest resourceVersion that is known of the database: the next status may replace this one and no other.

@@ -24,7 +24,7 @@ pub(super) struct Memory {
     pub(super) validated: Option<Stamp>,
     /// What its class means as a group: the plugin's last answer.
     pub(super) group: Option<super::group::CachedGroup>,
-    /// The status as last written.
+    /// The status as last written, until the watch brings it.
     pub(super) status: Option<LastWritten>,
     /// When the status was last written.
     pub(super) status_written: Option<Instant>,
@@ -85,11 +85,9 @@ impl Failing {
 }
 
 impl Memory {
-    /// Shows the status as last written, if the watch has not brought it yet.
-    pub(super) fn refresh(&self, database: &mut Database) {
-        if let Some(written) = &self.status {
-            written.refresh(database);
-        }
+    /// Shows the status as last written, if the watch has not brought it yet; forgets it if it has.
+    pub(super) fn refresh(&mut self, database: &mut Database) {
+        self.status = self.status.take().filter(|written| written.refresh(database));
     }
 
     /// The newest resourceVersion that is known of the database.
