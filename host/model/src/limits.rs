@@ -176,6 +176,11 @@ pub const STATUS_WORDING_PAUSE: Duration = Duration::from_millis(1000);
 pub const PARTITION_WORDING_PAUSE: Duration = Duration::from_secs(5);
 /// Databases worked on at a time. Planning takes under a millisecond of processor; the rest is waiting for the API server.
 pub const RECONCILES_AT_ONCE: u16 = 16;
+/// Objects of each kind that are held parsed besides, which takes ten times their bytes: what the passes that run at a time look at, of
+/// databases of some partitions.
+pub const PARSED_KEPT_MAX: usize = 64;
+/// Objects in a page of a list: a page is text of a megabyte at most, as a rule, and each kind may have one at a time.
+pub const LIST_PAGE: u32 = 250;
 /// Changes that wait between the watches and the controller; when it is full the watches read no further.
 pub const CHANGES_WAITING: usize = 4096;
 /// Most refused plugins that a message names: it is read in a terminal.

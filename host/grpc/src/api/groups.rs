@@ -90,7 +90,7 @@ impl Api {
             Err(error) => return Err(status_of(&format!("delete Database {key}"), &error)),
         }
         self.caches.deleted(kind, &key, &live.uid);
-        self.refresh(kind, &live);
+        self.refresh(kind, &key);
         Ok(()) // what the Database owns, its class too, goes with it
     }
 

@@ -16,7 +16,7 @@ use atomix_model::crd::{
     Database, DatabaseSpec, Endpoint, Member, Partition, PartitionSpec, Primitive, PrimitiveProperties,
 };
 use atomix_model::object::Objects as _;
-use atomix_model::object::{Kind, Live, State, Trim};
+use atomix_model::object::{Key, Kind, Live, State, Trim};
 use atomix_model::{limits, names};
 
 /// Port of partitions that name no other.
@@ -59,12 +59,13 @@ pub async fn run(api: Arc<Api>, scope: Option<String>, ready: watch::Sender<bool
     watches.want(BTreeMap::from(wanted.clone()));
     while let Some(change) = changes.recv().await {
         match change {
-            Change::Object(kind, live) => {
-                api.refresh(&kind, &live);
-                api.restore_member(&kind, &live);
+            Change::Object(kind, object) => {
+                let key = object.key();
+                api.refresh(&kind, &key);
+                api.restore_member(&kind, &key);
                 if kind == api.kinds.partition {
-                    let election = live.body.pointer("/status/election").and_then(parse).unwrap_or_default();
-                    api.reenter_candidates(&live.key(), &election);
+                    let election = object.live().body.pointer("/status/election").and_then(parse).unwrap_or_default();
+                    api.reenter_candidates(&key, &election);
                 }
             }
             Change::State(kind) => {
@@ -82,14 +83,14 @@ impl Api {
     /// The API's answer to a write of ours: clients of this replica see it at once.
     pub(super) fn wrote(&self, kind: &Kind, object: &impl serde::Serialize) {
         if let Some(live) = serde_json::to_value(object).ok().and_then(|object| self.caches.wrote(kind, object)) {
-            self.refresh(kind, &live);
+            self.refresh(kind, &live.key());
         }
     }
 
-    /// Shows an object as the caches hold it now; `live` is any version of it.
-    pub(super) fn refresh(&self, kind: &Kind, live: &Live) {
-        let (namespace, name) = (live.namespace.as_str(), live.name.as_str());
-        let now = self.caches.find(kind, &live.key()).filter(|live| !live.terminating());
+    /// Shows an object as the caches hold it now.
+    pub(super) fn refresh(&self, kind: &Kind, key: &Key) {
+        let (namespace, name) = (key.namespace.as_str(), key.name.as_str());
+        let now = self.caches.find(kind, key).filter(|live| !live.terminating());
         let now = now.as_deref();
         if *kind == self.kinds.database {
             self.view.databases.write().put_database(namespace, name, now.and_then(database));

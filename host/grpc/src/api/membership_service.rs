@@ -237,20 +237,19 @@ impl Api {
                 }
             }
             self.caches.deleted(kind, key, &live.uid);
-            self.refresh(kind, &live);
+            self.refresh(kind, key);
             break;
         }
         self.members.forget(key);
     }
 
     /// Makes a Member anew that was removed although a stream of it is open and its Pod is there.
-    pub(super) fn restore_member(self: &Arc<Self>, kind: &Kind, live: &Live) {
-        let key = live.key();
-        if *kind != self.kinds.member || self.caches.find(kind, &key).is_some() {
+    pub(super) fn restore_member(self: &Arc<Self>, kind: &Kind, key: &Key) {
+        if *kind != self.kinds.member || self.caches.find(kind, key).is_some() {
             return;
         }
-        let Some(wanted) = self.members.wanted(&key) else { return };
-        let api = self.clone();
+        let Some(wanted) = self.members.wanted(key) else { return };
+        let (api, key) = (self.clone(), key.clone());
         tokio::spawn(async move {
             let pods: kube::Api<Pod> = kube::Api::namespaced(api.client.clone(), &key.namespace);
             let there = pods.get(&wanted.name).await.is_ok_and(|pod| pod.uid().as_deref() == Some(&wanted.pod_uid));

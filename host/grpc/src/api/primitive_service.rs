@@ -178,7 +178,7 @@ impl Api {
             Err(error) => return Err(status_of(&format!("delete primitive {:?}", id.name), &error)),
         }
         self.caches.deleted(kind, &key, &live.uid);
-        self.refresh(kind, &live);
+        self.refresh(kind, &key);
         Ok(seen)
     }
 }

@@ -2,42 +2,38 @@
 //! Knows no plugin and no database logic; it only finds objects by the database that they carry in a label.
 
 mod events;
+mod packed;
+mod raw_object;
+mod store;
 mod watch;
 
-use atomix_model::object::{Key, Kind, Live, Objects, State, Trim};
-use std::collections::{BTreeMap, BTreeSet};
+use atomix_model::object::{Key, Kind, Live, Objects, State};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use store::{Held, Store};
+
 pub use events::Events;
-pub use watch::{Change, Wanted, Watches, api, backoff};
+pub use packed::Packed;
+pub use raw_object::RawObject;
+pub use watch::{Change, Wanted, Watches, api, backoff, raw_api, watcher_config};
 
 /// All caches. Cheap to share; every method takes the lock for an instant only.
 #[derive(Default)]
 pub struct Caches(Mutex<BTreeMap<Kind, Store>>);
 
-struct Store {
-    trim: Trim,
-    state: State,
-    objects: BTreeMap<Key, Arc<Live>>,
-    /// Names of objects by namespace and value of the label `database`.
-    labelled: BTreeMap<Key, BTreeSet<String>>,
-    /// Objects that our own deletions removed and whose watch event has not come yet: uid by key.
-    removed: BTreeMap<Key, String>,
-    /// While a list is under way: what was written since it began, and may be newer than it.
-    since_list: Option<BTreeSet<Key>>,
-}
-
 impl Objects for Caches {
     fn find(&self, kind: &Kind, key: &Key) -> Option<Arc<Live>> {
-        self.lock().get(kind)?.objects.get(key).cloned()
+        let held = self.lock().get(kind)?.find(&key.namespace, &key.name)?.clone();
+        Some(self.parsed(kind, held))
     }
 
     fn of_database(&self, kind: &Kind, namespace: &str, label: &str) -> Vec<Arc<Live>> {
-        let stores = self.lock();
-        let Some(store) = stores.get(kind) else { return Vec::new() };
-        let names = store.labelled.get(&Key::new(namespace, label));
-        let find = |name: &String| store.objects.get(&Key::new(namespace, name)).cloned();
-        names.into_iter().flatten().filter_map(find).collect()
+        let held: Vec<Held> = match self.lock().get(kind) {
+            Some(store) => store.of_database(namespace, label).cloned().collect(),
+            None => Vec::new(),
+        };
+        held.into_iter().map(|held| self.parsed(kind, held)).collect()
     }
 
     fn state(&self, kind: &Kind) -> State {
@@ -48,7 +44,13 @@ impl Objects for Caches {
 impl Caches {
     /// All objects of a kind, by namespace and name.
     pub fn all(&self, kind: &Kind) -> Vec<Arc<Live>> {
-        self.lock().get(kind).map(|store| store.objects.values().cloned().collect()).unwrap_or_default()
+        let held: Vec<Held> = self.lock().get(kind).map(|store| store.all().cloned().collect()).unwrap_or_default();
+        held.into_iter().map(|held| held.parsed.unwrap_or_else(|| Arc::new(held.packed.live()))).collect()
+    }
+
+    /// How many objects of a kind there are.
+    pub fn count(&self, kind: &Kind) -> usize {
+        self.lock().get(kind).map_or(0, |store| store.all().count())
     }
 
     /// The API's answer to our own write. Until a newer watch event comes, this is what everyone sees: no decision is made on
@@ -67,11 +69,22 @@ impl Caches {
     /// The API's word that an object of this uid is gone by our own deletion.
     pub fn deleted(&self, kind: &Kind, key: &Key, uid: &str) {
         if let Some(store) = self.lock().get_mut(kind)
-            && store.objects.get(key).is_some_and(|held| held.uid == uid)
+            && store.find(&key.namespace, &key.name).is_some_and(|held| *held.packed.uid == *uid)
         {
-            store.take(key);
+            store.take(&key.namespace, &key.name);
             store.removed.insert(key.clone(), uid.to_owned()); // until the watch says so too; if it has, there is none to await
         }
+    }
+
+    /// An object as it is read: parsed, without the lock, unless it was a short while ago.
+    fn parsed(&self, kind: &Kind, Held { packed, parsed }: Held) -> Arc<Live> {
+        parsed.unwrap_or_else(|| {
+            let live = Arc::new(packed.live());
+            if let Some(store) = self.lock().get_mut(kind) {
+                store.keep_parsed(&packed, live.clone());
+            }
+            live
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Kind, Store>> {
@@ -79,84 +92,12 @@ impl Caches {
     }
 }
 
-impl Store {
-    fn new(trim: Trim) -> Store {
-        Store {
-            trim,
-            state: State::Starting,
-            objects: BTreeMap::new(),
-            labelled: BTreeMap::new(),
-            removed: BTreeMap::new(),
-            since_list: None,
-        }
-    }
-
-    /// Takes in a version of an object unless a newer one is held. Answers whether anything that is kept has changed.
-    fn put(&mut self, live: Arc<Live>) -> bool {
-        let key = live.key();
-        if self.removed.get(&key).is_some_and(|uid| *uid == live.uid) {
-            return false; // an event from before our own deletion
-        }
-        if let Some(held) = self.objects.get(&key) {
-            if held.uid == live.uid && held.version >= live.version {
-                return false;
-            }
-            let same = held.same_as(&live);
-            if same {
-                self.objects.insert(key, live);
-                return false;
-            }
-        }
-        self.take(&key);
-        if let Some(label) = live.database_label() {
-            self.labelled.entry(Key::new(&live.namespace, label)).or_default().insert(live.name.clone());
-        }
-        self.objects.insert(key, live);
-        true
-    }
-
-    /// Makes the store what a list says; answers what differs from before. Newer versions stay only of what we wrote since it began:
-    /// versions fall when the cluster's storage is restored from a backup.
-    fn replace(&mut self, listed: Vec<Arc<Live>>) -> Vec<Arc<Live>> {
-        let written = self.since_list.take().unwrap_or_default();
-        let mut gone = std::mem::take(&mut self.objects);
-        let mut changed = Vec::new();
-        self.labelled.clear();
-        self.removed.clear();
-        for live in listed {
-            let before = gone.remove(&live.key());
-            let newer = |held: &&Arc<Live>| held.uid == live.uid && held.version > live.version;
-            let newer = before.as_ref().filter(|held| newer(held) && written.contains(&held.key())).cloned();
-            let live = newer.unwrap_or(live);
-            if before.is_none_or(|held| !held.same_as(&live)) {
-                changed.push(live.clone());
-            }
-            self.put(live);
-        }
-        changed.extend(gone.into_values()); // one that we wrote after the list was made comes again by its own event
-        changed
-    }
-
-    /// Removes an object, whatever its version.
-    fn take(&mut self, key: &Key) -> Option<Arc<Live>> {
-        let held = self.objects.remove(key)?;
-        if let Some(label) = held.database_label() {
-            let index = Key::new(&held.namespace, label);
-            if let Some(names) = self.labelled.get_mut(&index) {
-                names.remove(&held.name);
-                if names.is_empty() {
-                    self.labelled.remove(&index);
-                }
-            }
-        }
-        Some(held)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use atomix_model::object::Trim;
     use serde_json::json;
+    use std::collections::BTreeSet;
 
     fn kind() -> Kind {
         Kind { group: String::new(), version: "v1".into(), kind: "Thing".into(), plural: "things".into() }
@@ -177,7 +118,7 @@ mod tests {
         let mut stores = caches.lock();
         let store = stores.get_mut(&kind()).unwrap();
         let live = Arc::new(store.trim.live(&kind(), object).unwrap());
-        store.put(live)
+        store.put(live).is_some()
     }
 
     #[test]
@@ -197,8 +138,8 @@ mod tests {
             if began {
                 store.since_list = Some(BTreeSet::new());
             }
-            let live = Arc::new(store.trim.live(&kind(), thing(version, phase)).unwrap());
-            store.replace(vec![live]).len()
+            let live = store.trim.live(&kind(), thing(version, phase)).unwrap();
+            store.replace(vec![Arc::new(Packed::of(&live, None))]).len()
         };
         let held = || caches.find(&kind(), &Key::new("n", "a")).unwrap().version;
         take(&caches, thing(900, "new"));
@@ -232,13 +173,13 @@ mod tests {
         let key = Key::new("n", "a");
         for version in 1..100 {
             take(&caches, thing(version, "a"));
-            caches.lock().get_mut(&kind()).unwrap().take(&key); // as the watch's event does
+            caches.lock().get_mut(&kind()).unwrap().take("n", "a"); // as the watch's event does
             caches.deleted(&kind(), &key, "u");
         }
         take(&caches, thing(200, "a"));
         caches.deleted(&kind(), &key, "older");
         let stores = caches.lock();
-        assert_eq!((stores[&kind()].removed.len(), stores[&kind()].objects.len()), (0, 1));
+        assert_eq!((stores[&kind()].removed.len(), stores[&kind()].all().count()), (0, 1));
     }
 
     #[test]

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, pin_mut};
 use kube::api::{Api, DynamicObject};
-use kube::core::{ApiResource, GroupVersionKind};
+use kube::core::{ApiResource, DynamicResourceScope, GroupVersionKind};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::{Backoff, ResetTimerBackoff};
 use kube::runtime::watcher::{self, Event, ExponentialBackoff, watcher};
-use kube::{Client, Error};
+use kube::{Client, Error, Resource};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
@@ -19,6 +19,8 @@ use crate::tasks;
 use atomix_model::limits;
 use atomix_model::object::Objects as _;
 
+use super::packed::Packed;
+use super::raw_object::RawObject;
 use super::{Caches, Store};
 use atomix_model::object::{Kind, Live, State, Trim};
 
@@ -26,7 +28,7 @@ use atomix_model::object::{Kind, Live, State, Trim};
 #[derive(Clone, Debug)]
 pub enum Change {
     /// An object came, changed in what is kept of it, or went.
-    Object(Kind, Arc<Live>),
+    Object(Kind, Arc<Packed>),
     /// The state of a kind's watch is another.
     State(Kind),
 }
@@ -115,7 +117,7 @@ impl Watches {
     fn start(&self, kind: Kind, wanted: Wanted) -> Running {
         self.caches.lock().insert(kind.clone(), Store::new(wanted.trim.clone()));
         let (defined, again) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let api = api(&self.client, &kind, wanted.namespace.as_deref());
+        let api = raw_api(&self.client, &kind, wanted.namespace.as_deref());
         let (caches, changes) = (self.caches.clone(), self.changes.clone());
         let follow = Follow { api, caches, changes, defined: defined.clone(), again: again.clone(), kind };
         let task = tasks::vital("watch", follow.run(wanted.clone()));
@@ -132,6 +134,23 @@ impl Drop for Watches {
 
 /// The API of a kind, in one namespace or in all.
 pub fn api(client: &Client, kind: &Kind, namespace: Option<&str>) -> Api<DynamicObject> {
+    api_of(client, kind, namespace)
+}
+
+/// The same, for watches: lists are read object by object.
+pub fn raw_api(client: &Client, kind: &Kind, namespace: Option<&str>) -> Api<RawObject> {
+    api_of(client, kind, namespace)
+}
+
+/// How objects are listed and watched.
+pub fn watcher_config() -> watcher::Config {
+    watcher::Config::default().page_size(limits::LIST_PAGE)
+}
+
+fn api_of<K>(client: &Client, kind: &Kind, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>,
+{
     let gvk = GroupVersionKind::gvk(&kind.group, &kind.version, &kind.kind);
     let resource = ApiResource::from_gvk_with_plural(&gvk, &kind.plural);
     match namespace {
@@ -172,7 +191,7 @@ const DEFINED_LOOKS: [Duration; 4] =
     [Duration::from_millis(50), Duration::from_millis(200), Duration::from_millis(750), Duration::from_secs(3)];
 
 struct Follow {
-    api: Api<DynamicObject>,
+    api: Api<RawObject>,
     caches: Arc<Caches>,
     changes: mpsc::Sender<Change>,
     defined: Arc<Notify>,
@@ -182,7 +201,7 @@ struct Follow {
 
 impl Follow {
     async fn run(self, wanted: Wanted) {
-        let mut config = watcher::Config::default();
+        let mut config = watcher_config();
         if !wanted.selector.is_empty() {
             config = config.labels(wanted.selector);
         }
@@ -223,7 +242,7 @@ impl Follow {
         }
     }
 
-    async fn take(&self, event: Event<DynamicObject>, listed: &mut Vec<Arc<Live>>) {
+    async fn take(&self, event: Event<RawObject>, listed: &mut Vec<Arc<Packed>>) {
         match event {
             Event::Init => {
                 listed.clear();
@@ -231,47 +250,57 @@ impl Follow {
                     store.since_list = Some(BTreeSet::new());
                 }
             }
-            Event::InitApply(object) => listed.extend(self.trimmed(object)),
+            Event::InitApply(object) => {
+                let Some(live) = self.trimmed(&object) else { return };
+                listed.push(Arc::new(Packed::of(&live, listed.last().map(|before| &**before))));
+            }
             Event::InitDone => {
                 let listed = std::mem::take(listed);
                 let changed = self.caches.lock().get_mut(&self.kind).map(|store| store.replace(listed));
-                for live in changed.unwrap_or_default() {
-                    self.say(Change::Object(self.kind.clone(), live)).await;
+                for packed in changed.unwrap_or_default() {
+                    self.say(Change::Object(self.kind.clone(), packed)).await;
                 }
                 self.state(State::Synced).await;
             }
             Event::Apply(object) => {
-                let Some(live) = self.trimmed(object) else { return };
-                let changed = self.caches.lock().get_mut(&self.kind).is_some_and(|store| store.put(live.clone()));
-                if changed {
-                    self.say(Change::Object(self.kind.clone(), live)).await;
+                if self.is_held(&object) {
+                    return; // most often the answer to our own write
+                }
+                let Some(live) = self.trimmed(&object) else { return };
+                let changed = self.caches.lock().get_mut(&self.kind).and_then(|store| store.put(Arc::new(live)));
+                if let Some(packed) = changed {
+                    self.say(Change::Object(self.kind.clone(), packed)).await;
                 }
             }
             Event::Delete(object) => {
-                let Some(live) = self.trimmed(object) else { return };
+                let Some(live) = self.trimmed(&object) else { return };
                 let key = live.key();
                 if let Some(store) = self.caches.lock().get_mut(&self.kind) {
                     if store.removed.get(&key).is_some_and(|uid| *uid == live.uid) {
                         store.removed.remove(&key);
                     }
-                    if store.objects.get(&key).is_some_and(|held| held.uid == live.uid) {
-                        store.take(&key);
+                    if store.find(&key.namespace, &key.name).is_some_and(|held| *held.packed.uid == *live.uid) {
+                        store.take(&key.namespace, &key.name);
                     }
                 }
-                self.say(Change::Object(self.kind.clone(), live)).await;
+                self.say(Change::Object(self.kind.clone(), Arc::new(Packed::of(&live, None)))).await;
             }
         }
     }
 
-    fn trimmed(&self, object: DynamicObject) -> Option<Arc<Live>> {
+    /// Whether this version of an object is held, or a newer one.
+    fn is_held(&self, object: &RawObject) -> bool {
+        let meta = object.meta();
+        let (Some(uid), Some(version)) = (&meta.uid, &meta.resource_version) else { return false };
+        let (Some(name), Ok(version)) = (&meta.name, version.parse::<u64>()) else { return false };
+        let stores = self.caches.lock();
+        let held = stores.get(&self.kind).and_then(|store| store.find(meta.namespace.as_deref().unwrap_or_default(), name));
+        held.is_some_and(|held| *held.packed.uid == **uid && held.packed.version >= version)
+    }
+
+    fn trimmed(&self, object: &RawObject) -> Option<Live> {
         let trim = self.caches.lock().get(&self.kind)?.trim.clone();
-        let mut value = object.data;
-        let meta = serde_json::to_value(object.metadata).ok()?;
-        if !value.is_object() {
-            value = serde_json::json!({});
-        }
-        value["metadata"] = meta;
-        trim.live(&self.kind, value).map(Arc::new)
+        trim.live(&self.kind, object.value())
     }
 
     /// Takes in that a watch failed. Answers whether a cache that was whole does not count as such any more.

@@ -1,8 +1,7 @@
 //! Plugins and databases by phase, as metrics.
 
-use kube::api::DynamicObject;
-
 use super::Context;
+use atomix_controller_io::cache::RawObject;
 use atomix_controller_io::metrics::{DatabasePhase, PluginPhase};
 use atomix_model::condition::{self, Phase, Reason};
 
@@ -29,8 +28,8 @@ fn plugin_phase(phase: condition::PluginPhase) -> PluginPhase {
     }
 }
 
-fn database_phase(object: &DynamicObject) -> DatabasePhase {
-    match object.data.pointer("/status/phase").and_then(serde_json::Value::as_str).map(Phase::of) {
+fn database_phase(object: &RawObject) -> DatabasePhase {
+    match object.field::<String>(&["status", "phase"]).as_deref().map(Phase::of) {
         Some(Phase::Ready | Phase::Blocked(Reason::ChangeNotTaken)) => DatabasePhase::Ready,
         Some(Phase::Degraded) => DatabasePhase::Degraded,
         None | Some(Phase::Progressing) => DatabasePhase::Progressing,

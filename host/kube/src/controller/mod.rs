@@ -19,13 +19,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use kube::api::DynamicObject;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 
 use crate::catalog::{Catalog, Plugin};
-use atomix_controller_io::cache::{Caches, Events};
+use atomix_controller_io::cache::{Caches, Events, RawObject};
 use atomix_controller_io::leader::{Leadership, RunningPass};
 use atomix_controller_io::metrics::{Metrics, Planned as PlanResult, Reconciled};
 use atomix_decide::admission::{self, Kept};
@@ -61,7 +60,7 @@ pub struct Context {
     leading: Leadership,
     /// The last term in which this replica saw plugins as they are; see [`plugins::are_current`].
     current_term: AtomicU64,
-    databases: Store<DynamicObject>,
+    databases: Store<RawObject>,
     memories: Memories,
     events: kube::runtime::events::Recorder,
     metrics: Arc<Metrics>,
@@ -391,7 +390,7 @@ fn admissible(
 }
 
 /// One pass over one database, and when to look again.
-async fn reconcile(object: Arc<DynamicObject>, ctx: Arc<Context>) -> Result<Action, Infallible> {
+async fn reconcile(object: Arc<RawObject>, ctx: Arc<Context>) -> Result<Action, Infallible> {
     let Some(_pass) = ctx.begin_pass() else { return Ok(Action::await_change()) }; // a new leader passes over all databases
     let Some(mut database) = report::parsed(&object, &ctx).await else { return Ok(Action::await_change()) };
     if database.metadata.deletion_timestamp.is_some() {

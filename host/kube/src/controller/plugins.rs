@@ -124,10 +124,7 @@ async fn classes_are_current(ctx: &Context) -> kube::Result<bool> {
 fn planned_by(ctx: &Context) -> BTreeMap<String, BTreeMap<String, (String, i32)>> {
     let mut plugins: BTreeMap<String, BTreeMap<String, (String, i32)>> = BTreeMap::new();
     for object in ctx.databases.state() {
-        let plugin = object.data.pointer("/status/plugin").cloned();
-        let Some(PluginInUse { name, version, digest }) = plugin.and_then(|it| serde_json::from_value(it).ok()) else {
-            continue;
-        };
+        let Some(PluginInUse { name, version, digest }) = object.field(&["status", "plugin"]) else { continue };
         plugins.entry(name).or_default().entry(digest).or_insert((version, 0)).1 += 1;
     }
     plugins
@@ -137,11 +134,12 @@ fn planned_by(ctx: &Context) -> BTreeMap<String, BTreeMap<String, (String, i32)>
 fn named_by(ctx: &Context) -> BTreeMap<String, BTreeMap<String, i32>> {
     let mut plugins: BTreeMap<String, BTreeMap<String, i32>> = BTreeMap::new();
     for object in ctx.databases.state() {
-        let value = object.annotations().get(names::REVISION).filter(|value| value.len() <= names::DIGEST_CHARACTERS);
+        let value: Option<String> = object.field(&["metadata", "annotations", names::REVISION]);
+        let value = value.filter(|value| value.len() <= names::DIGEST_CHARACTERS);
         let Some((value, spec)) = value.zip(spec(&object)) else { continue };
         if let Some(plugin) = ctx.catalog.serving(&spec.storage_class.kind) {
             let name = plugin.revision.descriptor().name.clone();
-            *plugins.entry(name).or_default().entry(value.clone()).or_insert(0) += 1;
+            *plugins.entry(name).or_default().entry(value).or_insert(0) += 1;
         }
     }
     plugins
@@ -150,7 +148,7 @@ fn named_by(ctx: &Context) -> BTreeMap<String, BTreeMap<String, i32>> {
 /// How many class objects of these kinds there are, once all are listed.
 fn classes(ctx: &Context, kinds: &[String]) -> Option<i32> {
     let caches = &ctx.caches;
-    let listed = |kind: &Kind| (caches.state(kind) != State::Starting).then(|| caches.all(kind).len());
+    let listed = |kind: &Kind| (caches.state(kind) != State::Starting).then(|| caches.count(kind));
     class_kinds(ctx, kinds).iter().map(listed).sum::<Option<usize>>().map(count)
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{Context, Memory};
 use atomix_controller_io::api_client::said;
-use atomix_controller_io::cache::api;
+use atomix_controller_io::cache::{RawObject, api};
 use atomix_decide::intent;
 use atomix_decide::pass::{Pass, Planned};
 use atomix_decide::status::{self, LastWritten};
@@ -176,8 +176,8 @@ async fn partitions(
 
 /// The database as a type. One that does not fit gets a message, and hides no other. What its status recorded is kept in any
 /// case: of a status that was tampered with, each field that can be read.
-pub(super) async fn parsed(object: &DynamicObject, ctx: &Context) -> Option<Database> {
-    let mut value = serde_json::to_value(object).ok()?;
+pub(super) async fn parsed(object: &RawObject, ctx: &Context) -> Option<Database> {
+    let mut value = object.value();
     let recorded = value.as_object_mut()?.remove("status").unwrap_or(Value::Null);
     let error = match serde_json::from_value::<Database>(value) {
         Ok(database) => return Some(Database { status: readable(&recorded), ..database }),
@@ -187,7 +187,7 @@ pub(super) async fn parsed(object: &DynamicObject, ctx: &Context) -> Option<Data
     let message = format!("the object does not fit its schema: {error}");
     let before = readable(&recorded).unwrap_or_default();
     let now = Timestamp::now();
-    let after = status::malformed(&before, object.metadata.generation, message, now);
+    let after = status::malformed(&before, object.meta().generation, message, now);
     if after != before {
         let id = (object.uid(), object.resource_version());
         if let Err(error) = patch_status(ctx, &Kind::of::<Database>(), &namespace, &name, id, &json!(after)).await {

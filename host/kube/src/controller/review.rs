@@ -78,7 +78,7 @@ async fn class(ctx: &Context, wanted: &Wanted, plugin: &Plugin) -> Verdict {
         Arc::new(Live { namespace: wanted.namespace.clone(), name, uid: String::new(), version: 0, body: body.clone() })
     };
     let (edited, before) = (class(&wanted.object), class(&wanted.old_object));
-    let databases = ctx.databases.state().into_iter().filter_map(|object| parsed(&serde_json::to_value(&*object).ok()?));
+    let databases = ctx.databases.state().into_iter().filter_map(|object| serde_json::from_value(object.value()).ok());
     let of_class = |database: &Database| {
         let stays = database.metadata.deletion_timestamp.is_none();
         stays && database.spec.storage_class.kind == wanted.kind.kind && uses(database, &edited)
@@ -187,7 +187,7 @@ fn cannot_be_taken(changes: Vec<(String, Unsupported)>) -> Vec<FieldError> {
 fn scaled(ctx: &Context, scale: &Wanted) -> Option<(Value, Value)> {
     let name = scale.object.pointer("/metadata/name")?.as_str()?;
     let database = ctx.databases.get(&ObjectRef::new_with(name, super::triggers::resource()).within(&scale.namespace))?;
-    let before = serde_json::to_value(&*database).ok()?;
+    let before = database.value();
     let mut object = before.clone();
     object["spec"]["partitions"] = scale.object.pointer("/spec/replicas")?.clone();
     Some((object, before))

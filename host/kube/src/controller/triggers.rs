@@ -7,24 +7,24 @@ use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
 use kube::ResourceExt;
-use kube::api::{ApiResource, DynamicObject};
+use kube::api::ApiResource;
 use kube::core::GroupVersionKind;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::{self, ObjectRef};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{Event, watcher};
 use tokio::sync::mpsc;
 
 use super::Context;
 use super::run::Signals;
-use atomix_controller_io::cache::{Change, api};
+use atomix_controller_io::cache::{Change, Packed, RawObject, backoff, raw_api, watcher_config};
 use atomix_controller_io::leader::{Loop, Moment};
 use atomix_model::crd::{Database, DatabaseSpec, Partition, StoragePlugin};
-use atomix_model::object::{Key, Kind, Live};
+use atomix_model::object::{Key, Kind};
 use atomix_model::{limits, names};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 
 /// A database in the queue of passes.
-pub(super) type DatabaseRef = ObjectRef<DynamicObject>;
+pub(super) type DatabaseRef = ObjectRef<RawObject>;
 
 /// Sorts changes by the databases that they concern.
 pub(super) struct Triggers {
@@ -63,11 +63,11 @@ impl Triggers {
                     self.signals.roles_changed.notify_one(); // once it is deleted, so is what it records
                     self.signals.report.notify_one();
                 }
-                Change::Object(kind, live) if kind.group == atomix_model::crd::STORAGE_GROUP => {
-                    self.trigger_users(&kind, &live).await;
+                Change::Object(kind, class) if kind.group == atomix_model::crd::STORAGE_GROUP => {
+                    self.trigger_users(&kind, &class.key()).await;
                     self.signals.report.notify_one();
                 }
-                Change::Object(_, live) => self.trigger_owner(&live).await,
+                Change::Object(_, object) => self.trigger_owner(&object).await,
                 Change::State(kind) => {
                     self.signals.report.notify_one();
                     self.trigger_where(|spec, kinds| spec.storage_class.kind == kind.kind || kinds(&kind)).await
@@ -103,13 +103,10 @@ impl Triggers {
     /// The databases themselves, as a stream of those that came or changed.
     pub(super) fn databases(
         self: Arc<Self>,
-        writer: reflector::store::Writer<DynamicObject>,
+        writer: reflector::store::Writer<RawObject>,
     ) -> impl futures::Stream<Item = DatabaseRef> {
-        let api = api(&self.ctx.client, &Kind::of::<Database>(), self.ctx.options.scope.as_deref());
-        let events = watcher(api, watcher::Config::default())
-            .backoff(atomix_controller_io::cache::backoff())
-            .modify(|object| object.metadata.managed_fields = None)
-            .reflect(writer);
+        let api = raw_api(&self.ctx.client, &Kind::of::<Database>(), self.ctx.options.scope.as_deref());
+        let events = watcher(api, watcher_config()).backoff(backoff()).reflect(writer);
         events.filter_map(move |event| {
             let triggers = self.clone();
             async move {
@@ -140,7 +137,7 @@ impl Triggers {
     }
 
     /// Remembers by which labels a database's objects are recognised.
-    fn remember(&self, object: &DynamicObject) {
+    fn remember(&self, object: &RawObject) {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         let mut labels = self.labels.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let label = names::database_label(&namespace, &name);
@@ -148,7 +145,7 @@ impl Triggers {
         labels.insert(Key::new(&namespace, &name), name);
     }
 
-    fn forget(&self, object: &DynamicObject) {
+    fn forget(&self, object: &RawObject) {
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
         let mut labels = self.labels.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         labels.remove(&Key::new(&namespace, names::database_label(&namespace, &name)));
@@ -178,18 +175,19 @@ impl Triggers {
     }
 
     /// Triggers the database that an object belongs to.
-    async fn trigger_owner(&self, live: &Live) {
-        let name = live.database_label().and_then(|label| {
+    async fn trigger_owner(&self, object: &Packed) {
+        let namespace = object.key().namespace;
+        let name = object.database_label().and_then(|label| {
             let labels = self.labels.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            labels.get(&Key::new(&live.namespace, label)).cloned()
+            labels.get(&Key::new(&namespace, label)).cloned()
         });
         if let Some(name) = name {
-            let _ = self.queue.send(ObjectRef::new_with(&name, resource()).within(&live.namespace)).await;
+            let _ = self.queue.send(ObjectRef::new_with(&name, resource()).within(&namespace)).await;
         }
     }
 
     /// Triggers the databases that use a class, or would if it were there.
-    async fn trigger_users(&self, kind: &Kind, class: &Live) {
+    async fn trigger_users(&self, kind: &Kind, class: &Key) {
         for object in self.ctx.databases.state() {
             let Some(wanted) = spec(&object).map(|spec| spec.storage_class) else { continue };
             let here = wanted.namespace.as_deref() == Some(&class.namespace)
@@ -218,14 +216,13 @@ impl Triggers {
 }
 
 /// Kinds that were written for a database, from its status.
-pub(super) fn kinds_written(object: &DynamicObject) -> Vec<Kind> {
-    let kinds = object.data.pointer("/status/kinds").cloned();
-    kinds.and_then(|kinds| serde_json::from_value(kinds).ok()).unwrap_or_default()
+pub(super) fn kinds_written(object: &RawObject) -> Vec<Kind> {
+    object.field(&["status", "kinds"]).unwrap_or_default()
 }
 
 /// A database's spec; None if it cannot be read.
-pub(super) fn spec(object: &DynamicObject) -> Option<DatabaseSpec> {
-    object.data.get("spec").cloned().and_then(|spec| serde_json::from_value(spec).ok())
+pub(super) fn spec(object: &RawObject) -> Option<DatabaseSpec> {
+    object.field(&["spec"])
 }
 
 pub(super) fn resource() -> ApiResource {
