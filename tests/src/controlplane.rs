@@ -72,7 +72,8 @@ pub struct ControlPlane {
     audit: Audit,
     // Held while it runs, so that no other process empties its folder.
     _lock: fs::File,
-    volumes: Mutex<Option<AbortHandle>>,
+    // Plays storage, and kubelets where nodes are played.
+    player: Mutex<Option<AbortHandle>>,
     // In the order of starting; they are killed backwards.
     processes: Arc<Mutex<Vec<Guarded>>>,
     real: Option<Real>,
@@ -140,7 +141,7 @@ impl ControlPlane {
             Nodes::Real(..) => plane.join_nodes().await?,
         }
         volumes::create_class(plane.client().await?).await?;
-        plane.make_volumes().await?;
+        plane.play().await?;
         Ok(plane)
     }
 
@@ -164,8 +165,8 @@ impl ControlPlane {
             }
         };
         let processes = Arc::default();
-        let (volumes, etcd) = (Mutex::default(), [etcd, peers]);
-        let plane = ControlPlane { real, dir, assets, authority, port, etcd, audit, _lock: lock, volumes, processes };
+        let (player, etcd) = (Mutex::default(), [etcd, peers]);
+        let plane = ControlPlane { real, dir, assets, authority, port, etcd, audit, _lock: lock, player, processes };
         plane.write_identities()?;
         Ok((options, plane))
     }
@@ -180,15 +181,22 @@ impl ControlPlane {
         kwok_nodes::all_ready(client, count).await
     }
 
-    /// Makes volumes for claims from now on, in place of what did before.
-    async fn make_volumes(&self) -> Result<()> {
-        let making = volumes::provision(self.client().await?, self.dir.join("volumes"));
-        let task = tokio::spawn(async move {
+    /// Makes volumes for claims from now on, and ends pods of nodes that are played, in place of what did before.
+    async fn play(&self) -> Result<()> {
+        let (client, is_played) = (self.client().await?, self.real.is_none());
+        let making = volumes::provision(client.clone(), self.dir.join("volumes"));
+        let volumes = async move {
             if let Err(error) = making.await {
                 eprintln!("no volumes are made any more: {error:#}");
             }
-        });
-        let before = self.volumes.lock().unwrap_or_else(PoisonError::into_inner).replace(task.abort_handle());
+        };
+        let pods = async move {
+            if is_played {
+                kwok_nodes::end_pods(client).await;
+            }
+        };
+        let task = tokio::spawn(async move { tokio::join!(volumes, pods) });
+        let before = self.player.lock().unwrap_or_else(PoisonError::into_inner).replace(task.abort_handle());
         before.iter().for_each(AbortHandle::abort);
         Ok(())
     }
@@ -227,7 +235,7 @@ impl ControlPlane {
         first.iter().try_for_each(|program| self.start_program(program))?;
         self.api_server_ready().await?;
         others.iter().try_for_each(|program| self.start_program(program))?;
-        self.make_volumes().await // what was watched is of another past
+        self.play().await // what was watched is of another past
     }
 
     /// Kills one of its programs, e.g. kube-controller-manager.
@@ -456,7 +464,7 @@ impl ControlPlane {
 
 impl Drop for ControlPlane {
     fn drop(&mut self) {
-        self.volumes.get_mut().unwrap_or_else(PoisonError::into_inner).iter().for_each(AbortHandle::abort);
+        self.player.get_mut().unwrap_or_else(PoisonError::into_inner).iter().for_each(AbortHandle::abort);
         let mut processes = std::mem::take(&mut *self.processes());
         while let Some(process) = processes.pop() {
             drop(process);

@@ -1,11 +1,15 @@
-//! Nodes that kwok plays: they are Ready at once, and so are the pods that the scheduler puts on them. Starts no process.
+//! Nodes that kwok plays: they are Ready at once, and so are the pods that the scheduler puts on them; and how these pods end. Starts no
+//! process.
 
+use std::future::ready;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::Api;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use crate::controlplane::ControlPlane;
@@ -34,6 +38,45 @@ pub async fn all_ready(client: kube::Client, count: usize) -> Result<()> {
         Ok(if ready == count { Eventually::Now(()) } else { Eventually::NotYet(format!("{ready} of {count} are")) })
     })
     .await
+}
+
+/// Ends pods that are being deleted, as the kubelets of their nodes would, for as long as it is awaited. Of kwok's own stages this is left out:
+/// it deletes pods by their names, on a busy machine so late that it meets their successors, which it deletes too, and theirs.
+pub async fn end_pods(client: kube::Client) {
+    let pods: Api<Pod> = Api::all(client.clone());
+    let changes = watcher(pods, watcher::Config::default()).default_backoff().applied_objects();
+    let leaving = changes.filter_map(|change| ready(change.ok().filter(is_leaving))); // watched again after a pause
+    let end = |pod: Pod| {
+        let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
+        let this_one = Preconditions { uid: pod.uid(), resource_version: None };
+        let params = DeleteParams::default().grace_period(0).preconditions(this_one);
+        async move {
+            while !is_gone(&pods.delete(&pod.name_any(), &params).await) {
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    };
+    leaving.for_each_concurrent(AT_ONCE, end).await;
+}
+
+/// How many pods are ended at a time.
+const AT_ONCE: usize = 8;
+/// How long until a pod that could not be ended is tried again.
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// Whether a pod waits for its kubelet to be gone. One whose time is 0 waits for a finalizer alone.
+fn is_leaving(pod: &Pod) -> bool {
+    let is_on_a_node = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
+    is_on_a_node && pod.metadata.deletion_timestamp.is_some() && pod.metadata.deletion_grace_period_seconds != Some(0)
+}
+
+/// Whether this very pod is gone, or on its way.
+fn is_gone<T>(deleted: &kube::Result<T>) -> bool {
+    match deleted {
+        Ok(_) => true,
+        Err(kube::Error::Api(status)) => matches!(status.code, 404 | 409),
+        Err(_) => false,
+    }
 }
 
 /// Makes a running pod's Ready condition true or false, as its probe would on a real node. kwok leaves it so.
