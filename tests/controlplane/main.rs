@@ -29,6 +29,7 @@ mod inputs;
 mod interference;
 mod kstatus;
 mod leader_election;
+mod loosened_definition;
 mod member_failures;
 mod member_loss;
 mod packaging;

@@ -8,6 +8,7 @@ pub mod admission;
 pub mod diff;
 pub mod intent;
 pub mod last_taken;
+pub mod misfit;
 pub mod objects;
 pub mod observe;
 pub mod pass;

@@ -9,7 +9,7 @@ use atomix_model::contract::{
     ClassKind, ClassSeen, DatabaseSeen, Descriptor, ObjectKind, Observed, PartitionWanted, Request, Unsupported,
 };
 use atomix_model::crd::database::ClassInUse;
-use atomix_model::crd::{Database, StorageClassRef};
+use atomix_model::crd::{Database, DatabaseSpec, DatabaseStatus, StorageClassRef};
 use atomix_model::fault::Fault;
 use atomix_model::object::{Kind, Live, Objects, State};
 use atomix_model::{labels, names};
@@ -190,6 +190,27 @@ fn names_it(wanted: &StorageClassRef, in_use: &ClassInUse, own: &str) -> bool {
         && (named == place(&in_use.wanted_namespace) || named == in_use.namespace)
 }
 
+/// The spec that a database runs by, as its status recorded it. None if nothing runs.
+pub fn recorded_spec(status: &DatabaseStatus) -> Option<DatabaseSpec> {
+    let in_use = status.storage_class.clone()?;
+    Some(DatabaseSpec {
+        partitions: status.plan.as_ref()?.partitions?,
+        partitions_per_cluster: status.partitions_per_cluster,
+        storage_class: reference(in_use),
+    })
+}
+
+/// A reference that names the class in use.
+fn reference(in_use: ClassInUse) -> StorageClassRef {
+    StorageClassRef {
+        group: atomix_model::crd::STORAGE_GROUP.to_owned(),
+        version: None,
+        kind: in_use.kind,
+        namespace: Some(in_use.wanted_namespace).filter(|namespace| !namespace.is_empty()),
+        name: in_use.name,
+    }
+}
+
 /// A running database stays on its class, and on how its partitions share clusters, whatever its spec is now. The API
 /// server refuses such an edit; where it did not (with an older definition), no part of it is applied: the spec becomes what
 /// runs, and the changes that are not made are returned.
@@ -210,16 +231,15 @@ pub fn keep_what_runs(database: &mut Database) -> Vec<Unsupported> {
             why: "partitions do not move between clusters; create another database".to_owned(),
         });
     }
-    let reference = &mut database.spec.storage_class;
-    let group = Some(reference.group.as_str()).filter(|group| !["", atomix_model::crd::STORAGE_GROUP].contains(group));
-    let version =
-        reference.version.as_deref().filter(|wanted| in_use.version.as_deref().is_some_and(|used| used != *wanted));
-    if group.is_some() || version.is_some() || !names_it(reference, &in_use, &own) {
+    let class = &mut database.spec.storage_class;
+    let group = Some(class.group.as_str()).filter(|group| !["", atomix_model::crd::STORAGE_GROUP].contains(group));
+    let version = class.version.as_deref().filter(|wanted| in_use.version.as_deref().is_some_and(|used| used != *wanted));
+    if group.is_some() || version.is_some() || !names_it(class, &in_use, &own) {
         let named = |kind: &str, namespace: &str, name: &str| match namespace {
             "" => format!("{kind} {name}"),
             namespace => format!("{kind} {namespace}/{name}"),
         };
-        let mut wanted = named(&reference.kind, reference.namespace.as_deref().unwrap_or_default(), &reference.name);
+        let mut wanted = named(&class.kind, class.namespace.as_deref().unwrap_or_default(), &class.name);
         for more in group.into_iter().chain(version) {
             wanted = format!("{wanted} of {more}");
         }
@@ -230,13 +250,7 @@ pub fn keep_what_runs(database: &mut Database) -> Vec<Unsupported> {
             why: "data do not move to another class, so that no part of the change is taken; create another database"
                 .to_owned(),
         });
-        *reference = StorageClassRef {
-            group: atomix_model::crd::STORAGE_GROUP.to_owned(),
-            version: None,
-            kind: in_use.kind,
-            namespace: Some(in_use.wanted_namespace).filter(|namespace| !namespace.is_empty()),
-            name: in_use.name,
-        };
+        *class = reference(in_use);
     }
     if let Some(partitions) = plan.partitions.filter(|_| !kept.is_empty()) {
         database.spec.partitions = partitions;

@@ -2,16 +2,43 @@
 //! refused. Knows no definition and no class. Rules in CEL are the API server's alone: those of Databases compare an edit
 //! with the object before it, and offline there is none.
 
-use std::fmt::Display;
+use std::fmt::{self, Display, Formatter};
 
 use regex::Regex;
 use serde_json::{Map, Value};
 
 use atomix_model::contract::short;
 
+/// What is wrong with one field of a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// Path to the field.
+    pub path: String,
+    /// What stands there, shortened. None if the field itself is what is wrong: it is missing, or unknown.
+    pub found: Option<String>,
+    /// What is accepted.
+    pub expected: String,
+}
+
+impl Display for Misfit {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.found {
+            Some(found) => write!(f, "{} is {found}; {}", self.path, self.expected),
+            None => write!(f, "{} is {}", self.path, self.expected),
+        }
+    }
+}
+
 /// What is wrong with a value: a sentence for each field, with its path.
 pub fn errors(path: &str, schema: &Value, value: &Value) -> Vec<String> {
     let mut check = Check { open: false, errors: Vec::new() };
+    check.value(path, schema, value);
+    check.errors.iter().map(ToString::to_string).collect()
+}
+
+/// What is wrong with a value, which may have fields that the schema does not know: a newer definition brought them.
+pub fn misfits(path: &str, schema: &Value, value: &Value) -> Vec<Misfit> {
+    let mut check = Check { open: true, errors: Vec::new() };
     check.value(path, schema, value);
     check.errors
 }
@@ -37,12 +64,13 @@ pub fn default_errors(path: &str, schema: &Value) -> Vec<String> {
 struct Check {
     /// Whether unknown fields are ignored: in `oneOf` and its like, which judge values only.
     open: bool,
-    errors: Vec<String>,
+    errors: Vec<Misfit>,
 }
 
 impl Check {
     fn wrong(&mut self, path: &str, found: &Value, expected: impl Display) {
-        self.errors.push(format!("{path} is {}; {expected}", short(&found.to_string())));
+        let found = Some(short(&found.to_string()).into());
+        self.errors.push(Misfit { path: path.to_owned(), found, expected: expected.to_string() });
     }
 
     fn value(&mut self, path: &str, schema: &Value, value: &Value) {
@@ -135,7 +163,7 @@ impl Check {
         for name in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
             let has_default = schema.pointer(&format!("/properties/{name}/default")).is_some();
             if !fields.contains_key(name) && !has_default {
-                self.errors.push(format!("{path}.{name} is missing"));
+                self.errors.push(Misfit { path: format!("{path}.{name}"), found: None, expected: "missing".to_owned() });
             }
         }
         let is_true = |field: &str| schema.get(field) == Some(&Value::Bool(true));
@@ -155,7 +183,7 @@ impl Check {
                 (None, None) if any || embedded => {}
                 (None, None) => {
                     let known = known.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-                    self.errors.push(format!("{path} is unknown; {known} are accepted"));
+                    self.errors.push(Misfit { path, found: None, expected: format!("unknown; {known} are accepted") });
                 }
             }
         }

@@ -201,13 +201,8 @@ fn class_of(database: &Database, kind: &ClassKind, classes: &[Value]) -> anyhow:
 
 /// The schema of a Database's spec in one of its versions.
 fn database_schema(version: &str) -> anyhow::Result<Value> {
-    let definition = json!(definitions::all().into_iter().next());
-    let versions = definition["spec"]["versions"].as_array().cloned().unwrap_or_default();
-    let wanted = version.rsplit('/').next().unwrap_or_default();
-    let found = versions.iter().find(|it| it["name"] == wanted);
-    let served: Vec<_> = versions.iter().filter_map(|it| it["name"].as_str()).collect();
-    let found = found.ok_or_else(|| anyhow!("Database is not served in {version}; {} are", served.join(", ")))?;
-    Ok(found["schema"]["openAPIV3Schema"]["properties"]["spec"].clone())
+    let schema = definitions::database_spec(version.rsplit('/').next().unwrap_or_default());
+    Ok(json!(schema.map_err(|served| anyhow!("Database is not served in {version}; {} are", served.join(", ")))?))
 }
 
 /// What the API server would refuse in an object: unknown fields, and a spec that does not fit its schema.

@@ -392,14 +392,14 @@ fn admissible(
 /// One pass over one database, and when to look again.
 async fn reconcile(object: Arc<RawObject>, ctx: Arc<Context>) -> Result<Action, Infallible> {
     let Some(_pass) = ctx.begin_pass() else { return Ok(Action::await_change()) }; // a new leader passes over all databases
-    let Some(mut database) = report::parsed(&object, &ctx).await else { return Ok(Action::await_change()) };
+    let Some((mut database, mut not_taken)) = report::parsed(&object, &ctx).await else { return Ok(Action::await_change()) };
     if database.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change()); // Kubernetes removes what it owns; writing would fight that
     }
     let memory = ctx.memories.of(&database.uid().unwrap_or_default());
     let mut memory = memory.lock().await;
     memory.refresh(&mut database);
-    let not_taken = observe::keep_what_runs(&mut database);
+    not_taken.extend(observe::keep_what_runs(&mut database));
     let start = Start {
         generation: database.metadata.generation.unwrap_or_default(),
         partitions: database.spec.partitions,

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::{Context, Memory};
 use atomix_controller_io::api_client::said;
 use atomix_controller_io::cache::{RawObject, api};
-use atomix_decide::intent;
 use atomix_decide::pass::{Pass, Planned};
 use atomix_decide::status::{self, LastWritten};
+use atomix_decide::{intent, misfit};
 use atomix_model::condition::Reason;
-use atomix_model::contract::Note;
+use atomix_model::contract::{Note, Unsupported};
 use atomix_model::crd::{Database, DatabaseStatus, Partition, PartitionStatus, UNOBSERVED};
 use atomix_model::fault::Fault;
 use atomix_model::limits;
@@ -174,20 +174,16 @@ async fn partitions(
     again
 }
 
-/// The database as a type. One that does not fit gets a message, and hides no other. What its status recorded is kept in any
-/// case: of a status that was tampered with, each field that can be read.
-pub(super) async fn parsed(object: &RawObject, ctx: &Context) -> Option<Database> {
-    let mut value = object.value();
-    let recorded = value.as_object_mut()?.remove("status").unwrap_or(Value::Null);
-    let error = match serde_json::from_value::<Database>(value) {
-        Ok(database) => return Some(Database { status: readable(&recorded), ..database }),
-        Err(error) => error,
+/// The database as a type, with the fields that are not taken. One that does not fit gets a message, and hides no other. What its
+/// status recorded is kept in any case.
+pub(super) async fn parsed(object: &RawObject, ctx: &Context) -> Option<(Database, Vec<Unsupported>)> {
+    let malformed = match misfit::read(object.value()) {
+        Ok(read) => return Some(read),
+        Err(malformed) => malformed,
     };
     let (namespace, name) = (object.namespace()?, object.name_any());
-    let message = format!("the object does not fit its schema: {error}");
-    let before = readable(&recorded).unwrap_or_default();
-    let now = Timestamp::now();
-    let after = status::malformed(&before, object.meta().generation, message, now);
+    let before = malformed.status;
+    let after = status::malformed(&before, object.meta().generation, malformed.message, Timestamp::now());
     if after != before {
         let id = (object.uid(), object.resource_version());
         if let Err(error) = patch_status(ctx, &Kind::of::<Database>(), &namespace, &name, id, &json!(after)).await {
@@ -195,21 +191,6 @@ pub(super) async fn parsed(object: &RawObject, ctx: &Context) -> Option<Database
         }
     }
     None
-}
-
-/// A status, or of one that cannot be read as a whole all fields that can.
-fn readable(status: &Value) -> Option<DatabaseStatus> {
-    let fields = status.as_object()?;
-    if let Ok(status) = serde_json::from_value(status.clone()) {
-        return Some(status);
-    }
-    let reads = |(name, value): &(&String, &Value)| {
-        let alone = serde_json::Map::from_iter([((*name).clone(), (*value).clone())]);
-        serde_json::from_value::<DatabaseStatus>(alone.into()).is_ok()
-    };
-    let kept: serde_json::Map<_, _> =
-        fields.iter().filter(reads).map(|(name, value)| (name.clone(), value.clone())).collect();
-    serde_json::from_value(kept.into()).ok()
 }
 
 async fn patch_status(
@@ -241,21 +222,4 @@ fn age(live: &Live, now: Timestamp) -> Duration {
 
 fn sooner(a: Option<Duration>, b: Duration) -> Option<Duration> {
     Some(a.map_or(b, |a| a.min(b)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_status_that_was_tampered_with_every_field_that_can_be_read_is_kept() {
-        let kind = json!({"version": "v1", "kind": "ConfigMap", "plural": "configmaps"});
-        let plan = json!({"hash": "h", "generation": 2, "classUid": "u", "classGeneration": 1});
-        let status = readable(&json!({"kinds": [kind], "plan": plan, "partitions": "three", "conditions": 5}));
-        let status = status.expect("two fields can be read");
-        assert_eq!((status.kinds.len(), status.plan.map(|plan| plan.generation)), (1, Some(2)));
-        assert_eq!((status.partitions, status.conditions.len()), (0, 0));
-        assert_eq!(readable(&Value::Null), None);
-        assert_eq!(readable(&json!("text")), None);
-    }
 }

@@ -14,11 +14,11 @@ use super::{Context, Found, admissible, class_and_plugin, request};
 use crate::catalog::Plugin;
 use crate::webhook::admission_review::{Answers, Verdict, Wanted};
 use atomix_decide::admission;
-use atomix_decide::last_taken;
 use atomix_decide::objects::Effects;
 use atomix_decide::objects::Owner;
 use atomix_decide::objects::Standing;
 use atomix_decide::observe::{Class, keep_what_runs};
+use atomix_decide::{last_taken, misfit};
 use atomix_model::condition::Reason;
 use atomix_model::contract::{FieldError, Refusal, Unsupported};
 use atomix_model::crd::{Database, GROUP, STORAGE_GROUP};
@@ -126,7 +126,11 @@ fn uses(database: &Database, class: &Live) -> bool {
 
 /// A Database is judged with its class; `before` is what it was, if it is edited.
 async fn database(ctx: &Context, object: &Value, before: Option<&Value>) -> Verdict {
-    let Some(database) = parsed(object) else { return Verdict::default() };
+    let Ok((database, misfits)) = misfit::read(object.clone()) else { return Verdict::default() };
+    if !misfits.is_empty() {
+        let refused = misfits.into_iter().map(|change| FieldError { message: stays(&change), path: change.field });
+        return Verdict { errors: refused.collect(), warnings: Vec::new() };
+    }
     let Foreseen { effects, mut warnings, errors, not_taken } = foresee(ctx, &database, None).await;
     if let Some(consequence) = consequence(effects, 1).filter(|_| before.is_some()) {
         warnings.insert(0, format!("this {consequence}"));

@@ -36,6 +36,19 @@ pub fn all() -> Vec<CustomResourceDefinition> {
     ]
 }
 
+/// The schema of a Database's spec in one of its versions.
+///
+/// # Errors
+/// It is not served in that version: the versions that it is served in.
+pub fn database_spec(version: &str) -> Result<JSONSchemaProps, Vec<String>> {
+    let versions = databases().spec.versions;
+    let served = || versions.iter().map(|served| served.name.clone()).collect::<Vec<_>>();
+    let found = versions.iter().find(|served| served.name == version).ok_or_else(served)?;
+    let schema = found.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
+    let spec = schema.and_then(|schema| schema.properties.as_ref()?.get("spec"));
+    Ok(spec.cloned().unwrap_or_default())
+}
+
 /// Both versions, of which v1beta3 is stored. No caBundle: the controller puts it there, since a wrong one breaks both versions.
 fn databases() -> CustomResourceDefinition {
     let versions = vec![v1beta2::Database::crd(), Database::crd()];
