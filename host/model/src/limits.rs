@@ -161,6 +161,8 @@ pub const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(5);
 pub const REPEATS_WITHOUT_DELAY: u32 = 8;
 /// Longest pause between two writes of such a row: what another client writes in between stands for at most this long.
 pub const REPEAT_DELAY_MAX: Duration = Duration::from_secs(300);
+/// How much longer than expected nothing is written again until such a row is no longer reported.
+pub const REPEAT_OVER_AFTER: Duration = Duration::from_secs(60);
 /// How long nothing may be written again for such a row to end: twice the longest pause.
 pub const REPEAT_RESET_AFTER: Duration = Duration::from_secs(600);
 /// Pause of a database after a pass that wrote something, before the next one, which observes the writes: most often an
