@@ -28,12 +28,12 @@ check: toolchain ## Prove what needs no cluster and no Go: formatting, lints, do
 	cargo clippy --package atomix-tests --test nodes --bench nodes -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	$(CLUSTER) manifests
-	ATOMIX_PREBUILT=1 cargo test --workspace --exclude atomix-tests
-	ATOMIX_PREBUILT=1 cargo test --package atomix-tests --lib --doc
+	ATOMIX_PREBUILT=1 cargo test --workspace --lib --bins
+	ATOMIX_PREBUILT=1 cargo test --workspace --doc
 	ATOMIX_PREBUILT=1 cargo test --package atomix-tests --test offline -- --skip packaging
 
 golden: toolchain ## Rewrite what tests compare with: the plans in tests/golden, the definitions in deploy/; then read the diff
-	UPDATE=1 cargo test --package atomix-controller crds
+	UPDATE=1 cargo test --workspace --lib crds
 	$(CLUSTER) manifests
 	ATOMIX_PREBUILT=1 UPDATE=1 cargo test --package atomix-tests --test offline -- golden groups reference
 
