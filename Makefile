@@ -12,7 +12,7 @@ THREADS = $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 # Walks of tests/controlplane/perturbed and inputs. They need all processors: other tests beside them would run into their deadlines. All of
 # them run in `make soak`.
-HEAVY = perturbed::kills perturbed::faults perturbed::restore inputs::
+HEAVY = perturbed::kills perturbed::faults perturbed::restore perturbed::stale inputs::
 
 # Another version of Kubernetes than usual, e.g. make test-controlplane KUBERNETES=1.33: see tests/kubernetes/kubernetes-*
 export ATOMIX_KUBERNETES = $(KUBERNETES)

@@ -1,4 +1,5 @@
-//! The events of a watch, one line of JSON each, and what becomes of them: late, twice, or only the last of each object.
+//! The events of a watch, one line of JSON each, and what becomes of them: late, twice, only the last of each object, or none
+//! at all before the watch ends.
 
 use std::time::Duration;
 
@@ -18,21 +19,30 @@ pub enum EventFate {
     Twice,
     /// Of what comes within so long, only the last event of each object is passed on: what was in between is never seen.
     OnlyLast(Duration),
+    /// What comes within so long is lost, and then the watch ends as one that is too old (410): only a new list shows it.
+    Expired(Duration),
 }
+
+/// What the API server says on a watch whose version it knows no more.
+const EXPIRED: &str = r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"too old resource version","reason":"Expired","code":410}}"#;
 
 /// The body of a watch, read line by line.
 pub(super) struct Lines {
     body: Body,
     bytes: BytesMut,
+    has_expired: bool,
 }
 
 impl Lines {
     pub(super) fn new(body: Body) -> Lines {
-        Lines { body, bytes: BytesMut::new() }
+        Lines { body, bytes: BytesMut::new(), has_expired: false }
     }
 
     /// The next events to be passed on; none when the watch has ended.
     pub(super) async fn next(&mut self, fate: impl FnOnce() -> EventFate) -> Option<Vec<Bytes>> {
+        if self.has_expired {
+            return None;
+        }
         let line = self.line().await?;
         match fate() {
             EventFate::Pass => Some(vec![line]),
@@ -48,6 +58,12 @@ impl Lines {
                     lines.push(line);
                 }
                 Some(only_last(lines))
+            }
+            EventFate::Expired(time) => {
+                let until = tokio::time::Instant::now() + time;
+                while let Ok(Some(_)) = tokio::time::timeout_at(until, self.line()).await {}
+                self.has_expired = true;
+                Some(vec![Bytes::from(format!("{EXPIRED}\n"))])
             }
         }
     }
