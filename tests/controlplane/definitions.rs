@@ -236,4 +236,30 @@ rules: [{apiGroups: ['', rbac.authorization.k8s.io], resources: [secrets, rolebi
     ] {
         assert!(refusal.contains("ClaimKept: PersistentVolumeClaim mistake/c"), "{refusal}");
     }
+
+    // What it writes itself it may not remove.
+    let admin = ns.fixture().kubectl();
+    let own = [
+        "customresourcedefinition/databases.cloud.atomix.io",
+        "validatingwebhookconfiguration/atomix-controller",
+        "storageplugin/raft",
+        "secret/atomix-controller-webhook",
+    ];
+    let resources = "customresourcedefinitions,validatingwebhookconfigurations,storageplugins,secrets";
+    admin
+        .run(["create", "clusterrole", "mistake-removes", "--verb=get,delete", &format!("--resource={resources}")])
+        .await
+        .unwrap();
+    let to = ["create", "clusterrolebinding", "mistake-removes", "--clusterrole=mistake-removes"];
+    admin.run(to.into_iter().chain([format!("--user={USER}").as_str()])).await.unwrap();
+    for name in own {
+        ns.eventually(&format!("{name} cannot be removed"), || async {
+            let delete = ["--namespace", NAMESPACE, "delete", name, "--dry-run=server", "--as", USER];
+            let refusal = admin.run(delete).await.expect_err("the policy lets it be removed").to_string();
+            let wanted = refusal.contains("ValidatingAdmissionPolicy 'atomix-controller'");
+            Ok(harness::eventually::Eventually::when(wanted, || refusal))
+        })
+        .await;
+    }
+    admin.run(["delete", "clusterrole/mistake-removes", "clusterrolebinding/mistake-removes"]).await.unwrap();
 }
