@@ -32,6 +32,8 @@ pub enum Step {
     ScaleUp,
     ScaleDown,
     EditClass,
+    /// Somebody deletes a child, and edits another.
+    Drift,
     ReplacePlugin,
     Accept,
     Delete,
@@ -39,11 +41,12 @@ pub enum Step {
     CleanUp,
 }
 
-pub const STEPS: [Step; 8] = [
+pub const STEPS: [Step; 9] = [
     Step::Create,
     Step::ScaleUp,
     Step::ScaleDown,
     Step::EditClass,
+    Step::Drift,
     Step::ReplacePlugin,
     Step::Accept,
     Step::Delete,
@@ -109,6 +112,11 @@ impl Ground {
             Step::EditClass => {
                 let patch = r#"{"spec":{"electionTimeout":"7s"}}"#;
                 self.run(step, &["patch", "raftstorageclass/raft", "--type=merge", "-p", patch]).await
+            }
+            Step::Drift => {
+                let patch = r#"{"spec":{"maxUnavailable":0}}"#;
+                self.run(step, &["patch", "poddisruptionbudget/db-1", "--type=merge", "-p", patch]).await?;
+                self.run(step, &["delete", "service/db-1", "--ignore-not-found", "--wait=false"]).await
             }
             Step::ReplacePlugin => self.replace_plugin(&crate::plugins::one_that_restarts_pods()).await,
             Step::Accept => {
