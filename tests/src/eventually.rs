@@ -10,6 +10,9 @@ use anyhow::{Result, bail};
 const EVERY: Duration = Duration::from_millis(100);
 const EVERY_MAX: Duration = Duration::from_millis(500);
 
+/// Names in the environment the seconds that anything may take, if less than a test allows: for tests that are to fail.
+pub const PATIENCE: &str = "ATOMIX_PATIENCE";
+
 /// What a look at a condition found.
 #[derive(Debug)]
 pub enum Eventually<T> {
@@ -28,12 +31,14 @@ impl Eventually<()> {
     }
 }
 
-/// Looks until the condition holds, at most for `limit`. An error of a look counts as "not yet": the API server may be busy.
+/// Looks until the condition holds, at most for `limit`, or for what [`PATIENCE`] says. An error of a look counts as "not yet": the API server may be busy.
 pub async fn eventually<T, L, F>(limit: Duration, what: &str, mut look: L) -> Result<T>
 where
     L: FnMut() -> F,
     F: Future<Output = Result<Eventually<T>>>,
 {
+    let patience = std::env::var(PATIENCE).ok().and_then(|secs| secs.parse().ok()).map(Duration::from_secs);
+    let limit = patience.map_or(limit, |patience| limit.min(patience));
     let start = Instant::now();
     let mut seen = String::new();
     loop {
