@@ -13,6 +13,12 @@ const EVERY_MAX: Duration = Duration::from_millis(500);
 /// Names in the environment the seconds that anything may take, if less than a test allows: for tests that are to fail.
 pub const PATIENCE: &str = "ATOMIX_PATIENCE";
 
+/// What may take so long at most, cut down to [`PATIENCE`].
+pub fn patient(limit: Duration) -> Duration {
+    let patience = std::env::var(PATIENCE).ok().and_then(|secs| secs.parse().ok()).map(Duration::from_secs);
+    patience.map_or(limit, |patience| limit.min(patience))
+}
+
 /// What a look at a condition found.
 #[derive(Debug)]
 pub enum Eventually<T> {
@@ -37,8 +43,7 @@ where
     L: FnMut() -> F,
     F: Future<Output = Result<Eventually<T>>>,
 {
-    let patience = std::env::var(PATIENCE).ok().and_then(|secs| secs.parse().ok()).map(Duration::from_secs);
-    let limit = patience.map_or(limit, |patience| limit.min(patience));
+    let limit = patient(limit);
     let start = Instant::now();
     let mut seen = String::new();
     loop {

@@ -29,7 +29,7 @@ use crate::audit::{Mark, Request};
 use crate::controller::{Controller, Options, USER};
 use crate::controlplane::{ControlPlane, StartOptions};
 use crate::deployed_controller::{self, DeployedController};
-use crate::eventually::{Eventually, eventually};
+use crate::eventually::{Eventually, eventually, patient};
 use crate::kubectl::Kubectl;
 use crate::manifests::Manifests;
 use crate::{dist, kwok_nodes, paths, reads};
@@ -328,7 +328,7 @@ impl<C: ControllerLog> Namespace<'_, C> {
 
     /// Waits until an object, e.g. `database/raft`, is there and has this condition, e.g. `Ready` or `Ready=False`.
     pub async fn wait(&self, object: &str, condition: &str) {
-        let limit = format!("--timeout={}s", SOON.as_secs());
+        let limit = format!("--timeout={}s", patient(SOON).as_secs());
         let there = self.kubectl.run(["wait", "--for=create", object, &limit]).await;
         self.must(there).await;
         let holds = self.kubectl.run(["wait", &format!("--for=condition={condition}"), object, &limit]).await;
@@ -350,13 +350,15 @@ impl<C: ControllerLog> Namespace<'_, C> {
 
     /// Waits until an object, e.g. `service/raft-1`, is there.
     pub async fn wait_created(&self, object: &str) {
-        let done = self.kubectl.run(["wait", "--for=create", object, &format!("--timeout={}s", SOON.as_secs())]).await;
+        let done =
+            self.kubectl.run(["wait", "--for=create", object, &format!("--timeout={}s", patient(SOON).as_secs())]).await;
         self.must(done).await;
     }
 
     /// Waits until an object is gone.
     pub async fn wait_gone(&self, object: &str) {
-        let done = self.kubectl.run(["wait", "--for=delete", object, &format!("--timeout={}s", SOON.as_secs())]).await;
+        let done =
+            self.kubectl.run(["wait", "--for=delete", object, &format!("--timeout={}s", patient(SOON).as_secs())]).await;
         self.must(done).await;
     }
 
