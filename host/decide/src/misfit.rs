@@ -15,7 +15,7 @@ use atomix_model::crd::{Database, DatabaseSpec, DatabaseStatus, PARTITIONS_MAX, 
 #[derive(Debug)]
 pub struct Malformed {
     /// What its status recorded, as far as it can be read.
-    pub status: DatabaseStatus,
+    pub status: Box<DatabaseStatus>,
     /// Which fields do not fit, what was found and what is accepted.
     pub message: String,
 }
@@ -44,7 +44,7 @@ pub fn read(mut object: Value) -> Result<(Database, Vec<Unsupported>), Malformed
     let named: Vec<_> = misfits.iter().map(ToString::to_string).collect();
     let what = if named.is_empty() { error } else { named.join("; ") };
     let message = format!("the object does not fit its schema: {what}");
-    Err(Malformed { status: status.unwrap_or_default(), message })
+    Err(Malformed { status: status.unwrap_or_default().into(), message })
 }
 
 /// The schema of the spec of a Database, in the version that is stored.
@@ -97,13 +97,13 @@ mod tests {
         let kind = json!({"version": "v1", "kind": "ConfigMap", "plural": "configmaps"});
         let plan = json!({"hash": "h", "generation": 2, "classUid": "u", "classGeneration": 1, "partitions": 3});
         let class =
-            json!({"kind": "RaftStorageClass", "namespace": "ns", "name": "c", "generation": 1, "wantedNamespace": ""});
+            json!({"kind": "KvStorageClass", "namespace": "ns", "name": "c", "generation": 1, "wantedNamespace": ""});
         let status = json!({"kinds": [kind], "plan": plan, "partitionsPerCluster": 2, "storageClass": class});
         json!({"metadata": {"name": "db", "namespace": "ns"}, "spec": spec, "status": status})
     }
 
     fn class() -> Value {
-        json!({"kind": "RaftStorageClass", "name": "c"})
+        json!({"kind": "KvStorageClass", "name": "c"})
     }
 
     #[test]

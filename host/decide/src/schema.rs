@@ -69,7 +69,7 @@ struct Check {
 
 impl Check {
     fn wrong(&mut self, path: &str, found: &Value, expected: impl Display) {
-        let found = Some(short(&found.to_string()).into());
+        let found = Some(short(&found.to_string()));
         self.errors.push(Misfit { path: path.to_owned(), found, expected: expected.to_string() });
     }
 

@@ -182,7 +182,7 @@ pub(super) async fn parsed(object: &RawObject, ctx: &Context) -> Option<(Databas
         Err(malformed) => malformed,
     };
     let (namespace, name) = (object.namespace()?, object.name_any());
-    let before = malformed.status;
+    let before = *malformed.status;
     let after = status::malformed(&before, object.meta().generation, malformed.message, Timestamp::now());
     if after != before {
         let id = (object.uid(), object.resource_version());
