@@ -122,9 +122,14 @@ fn lines(log: &Path, from: u64) -> Result<String> {
     String::from_utf8(bytes).with_context(what)
 }
 
+/// What each line of an audit log begins with.
+const BEGIN: &str = r#"{"kind":"Event""#;
+
 fn parsed(text: &str) -> Result<Vec<Request>> {
     let mut requests = Vec::new();
     for line in text.lines().filter(|line| !line.is_empty()) {
+        // An API server that was killed leaves half a line, at whose end the next one begins.
+        let line = line.rfind(BEGIN).map_or(line, |last| &line[last..]);
         let line: Line = serde_json::from_str(line).with_context(|| format!("a line of the audit log: {line}"))?;
         let (watch, opened) = (line.verb == "watch", line.stage == "ResponseStarted");
         // Other long answers are logged twice as well; they count once, when they end. A refused watch never opens.
@@ -195,5 +200,23 @@ impl Line {
         let resource = if subresource.is_empty() { resource } else { format!("{resource}/{subresource}") };
         let (user, user_agent, code) = (self.user.username, self.user_agent, self.response_status.code);
         Request { user, user_agent, verb: self.verb, group, resource, namespace, name, uri: self.uri, code }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_a_line_of_a_server_that_was_killed_hides_no_other() {
+        let line = |verb: &str| {
+            format!(
+                r#"{{"kind":"Event","stage":"ResponseComplete","verb":"{verb}","requestURI":"/x","user":{{"username":"u"}}}}"#
+            )
+        };
+        let text = format!("{}\n{}{}\n", line("get"), &line("patch")[..60], line("create"));
+        let verbs: Vec<_> = parsed(&text).unwrap().into_iter().map(|request| request.verb).collect();
+        assert_eq!(verbs, ["get", "create"]);
+        assert!(parsed("{\"kind\":\"Event\",\n").is_err(), "a line that is no JSON is no line that was cut off");
     }
 }
