@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::edits::{assert_same, children};
 
+const REVIEWS: &str = "validatingwebhookconfiguration/atomix-controller";
 const DEFINITION: &str = "crd/databases.cloud.atomix.io";
 
 /// Specs that do not fit, with the field that does not, and what is said of it.
@@ -47,6 +48,9 @@ async fn what_a_loosened_definition_lets_in_is_named_and_what_runs_goes_on() {
     ns.settled().await;
     let (spec, before) = (ns.one("database/db").await["spec"].clone(), children(&ns).await);
 
+    let other = fixture.namespace("loosened-other").await;
+    other.create_ready(&Manifests::class("RaftStorageClass", "c", json!({"replicas": 1})).database("db", 1)).await;
+
     let mut definition = ns.one(DEFINITION).await;
     for version in definition["spec"]["versions"].as_array_mut().unwrap() {
         version["subresources"].as_object_mut().unwrap().remove("scale");
@@ -66,7 +70,8 @@ async fn what_a_loosened_definition_lets_in_is_named_and_what_runs_goes_on() {
         assert!(refusal.contains(field) && refusal.contains(expected), "{misfit}: {refusal}");
     }
 
-    fixture.kubectl().run(["delete", "validatingwebhookconfiguration/atomix-controller"]).await.unwrap();
+    let mut reviews = ns.one(REVIEWS).await;
+    fixture.kubectl().run(["delete", REVIEWS]).await.unwrap();
     for (misfit, field, expected) in misfits() {
         ns.eventually("nobody refuses it", || async {
             Ok(becomes(&ns, &misfit).await.map_or_else(Eventually::NotYet, |_| Eventually::Now(())))
@@ -86,6 +91,19 @@ async fn what_a_loosened_definition_lets_in_is_named_and_what_runs_goes_on() {
         ns.settled().await;
         assert_same(&children(&ns).await, &before);
     }
+    // The webhook refuses what is new, and not what somebody else edits of an object that does not fit, such as its finalizers.
+    for field in ["uid", "resourceVersion", "managedFields"] {
+        reviews["metadata"].as_object_mut().unwrap().remove(field);
+    }
+    fixture.kubectl().run_with(["create", "-f", "-"], &reviews.to_string()).await.unwrap();
+    other
+        .eventually("the webhook is asked again", || async {
+            let patch = ["patch", "database/db", "--dry-run=server", "--type=merge", "-p", r#"{"spec":{"partitions":-5}}"#];
+            let refused = fixture.kubectl().namespace(&other.name).run(patch).await.is_err();
+            Ok(Eventually::when(refused, || "it was taken".to_owned()))
+        })
+        .await;
+    ns.kubectl(["annotate", "database/db", "example.com/note=a"]).await;
     // The next leader goes by what was recorded, too.
     fixture.controller.kill().await.unwrap();
     ns.kubectl(["delete", "service/db-1"]).await;

@@ -37,7 +37,8 @@ impl Eventually<()> {
     }
 }
 
-/// Looks until the condition holds, at most for `limit`, or for what [`PATIENCE`] says. An error of a look counts as "not yet": the API server may be busy.
+/// Looks until the condition holds, at most for `limit`, or for what [`PATIENCE`] says. An error of a look counts as "not yet": the API
+/// server may be busy.
 pub async fn eventually<T, L, F>(limit: Duration, what: &str, mut look: L) -> Result<T>
 where
     L: FnMut() -> F,

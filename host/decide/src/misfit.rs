@@ -1,5 +1,5 @@
 //! A Database that does not fit its definition, as it can be stored where somebody relaxed the definition or restored another one.
-//! What the definition refuses is not gone by: what runs goes on as its status recorded it.
+//! What the definition refuses is not applied: what runs goes on as its status recorded it.
 
 use std::sync::LazyLock;
 
@@ -50,7 +50,7 @@ pub fn read(mut object: Value) -> Result<(Database, Vec<Unsupported>), Malformed
 /// The schema of the spec of a Database, in the version that is stored.
 static SPEC: LazyLock<Value> = LazyLock::new(|| json!(definitions::database_spec(VERSION).unwrap_or_default()));
 
-/// Whether the numbers, which would be reckoned with, are those that the definition accepts.
+/// Whether the numbers, which the type takes in any size, are those that the definition accepts.
 fn is_in_bounds(spec: &DatabaseSpec) -> bool {
     [Some(spec.partitions), spec.partitions_per_cluster]
         .into_iter()

@@ -126,7 +126,7 @@ vocabulary! {
         ClassVersionNotServed: User, "leave spec.storageClass.version out, or name one that the message lists";
         /// Databases in the controller's own namespace are not run unless a flag allows it.
         NamespaceRefused: User, "create the Database in another namespace, or start the controller with --allow-own-namespace";
-        /// The object cannot be read as what it says it is, and nothing of it runs yet.
+        /// The object does not fit its schema, and its status records nothing to go on with.
         Malformed: User, "correct the field that the message names";
         /// There is no object of the class's kind and name.
         ClassNotFound: User, "create the class, or correct the reference";

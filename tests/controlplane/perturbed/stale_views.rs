@@ -1,5 +1,6 @@
 //! Every view can be stale: events of watches come late, twice, only the last of several, or never, so that only a new list shows what
-//! happened; kinds come in another order than they happened; who starts is told the lists of a step before. Two replicas see different pasts, and one takes over from the other.
+//! happened; kinds come in another order than they happened; who starts is told the lists of a step before. Two replicas see different
+//! pasts, and one takes over from the other.
 
 use std::sync::Arc;
 use std::time::Duration;

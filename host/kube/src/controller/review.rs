@@ -78,7 +78,7 @@ async fn class(ctx: &Context, wanted: &Wanted, plugin: &Plugin) -> Verdict {
         Arc::new(Live { namespace: wanted.namespace.clone(), name, uid: String::new(), version: 0, body: body.clone() })
     };
     let (edited, before) = (class(&wanted.object), class(&wanted.old_object));
-    let databases = ctx.databases.state().into_iter().filter_map(|object| serde_json::from_value(object.value()).ok());
+    let databases = ctx.databases.state().into_iter().filter_map(|object| Some(parsed(&object.value())?.0));
     let of_class = |database: &Database| {
         let stays = database.metadata.deletion_timestamp.is_none();
         stays && database.spec.storage_class.kind == wanted.kind.kind && uses(database, &edited)
@@ -126,17 +126,14 @@ fn uses(database: &Database, class: &Live) -> bool {
 
 /// A Database is judged with its class; `before` is what it was, if it is edited.
 async fn database(ctx: &Context, object: &Value, before: Option<&Value>) -> Verdict {
-    let Ok((database, misfits)) = misfit::read(object.clone()) else { return Verdict::default() };
-    if !misfits.is_empty() {
-        let refused = misfits.into_iter().map(|change| FieldError { message: stays(&change), path: change.field });
-        return Verdict { errors: refused.collect(), warnings: Vec::new() };
-    }
+    let Some((database, misfits)) = parsed(object) else { return Verdict::default() };
     let Foreseen { effects, mut warnings, errors, not_taken } = foresee(ctx, &database, None).await;
+    let not_taken = [misfits, not_taken].concat();
     if let Some(consequence) = consequence(effects, 1).filter(|_| before.is_some()) {
         warnings.insert(0, format!("this {consequence}"));
     }
     let before = match before.and_then(parsed).filter(|_| !not_taken.is_empty()) {
-        Some(before) => foresee(ctx, &before, None).await.not_taken,
+        Some((before, misfits)) => [misfits, foresee(ctx, &before, None).await.not_taken].concat(),
         None => not_taken.clone(), // a new one on data that were kept
     };
     let (new, old) = match last_taken::is_kept(&not_taken, &before) {
@@ -197,8 +194,9 @@ fn scaled(ctx: &Context, scale: &Wanted) -> Option<(Value, Value)> {
     Some((object, before))
 }
 
-fn parsed(object: &Value) -> Option<Database> {
-    serde_json::from_value(object.clone()).ok()
+/// A Database, with what of its spec is not taken.
+fn parsed(object: &Value) -> Option<(Database, Vec<Unsupported>)> {
+    misfit::read(object.clone()).ok()
 }
 
 /// What would follow for one database.
